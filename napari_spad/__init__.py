@@ -1,0 +1,1 @@
+"""napari-spad: open CT and MR with their true geometry, segment organs, look into the tokens."""
