@@ -1,0 +1,438 @@
+"""The plugin's side of the worker: jobs go out, answers come back, torch is never imported."""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import logging
+import os
+import socket
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+from spad.errors import Cancelled, SpadError
+from spad.progress import Progress, silent
+from spad.worker import messages
+from spad.worker.arrays import ArrayFolder, SentArrays, discard_file, take_array
+from spad.worker.process import WorkerDied, WorkerProcess
+
+__all__ = ["Job", "OurFault", "WorkerClient", "WorkerDied"]
+
+PATIENCE_SECONDS = 0.4
+"""How long a cancelled job has to answer before its worker is killed."""
+
+_log = logging.getLogger(__name__)
+_open_clients: weakref.WeakSet[WorkerClient] = weakref.WeakSet()
+
+OnResult = Callable[[Any], None]
+OnError = Callable[[SpadError], None]
+
+
+class OurFault(SpadError):
+    """The program failed, not its input; the traceback is in the worker's log."""
+
+
+class Job:
+    """A request in the worker's queue; made by `WorkerClient.submit`.
+
+    Attributes:
+        id: its number, counting from 1.
+        request: what was asked.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        request: messages.Request,
+        callbacks: tuple[Progress, OnResult, OnError],
+        wake: Callable[[], None],
+    ) -> None:
+        self.id = number
+        self.request = request
+        self._on_progress, self._on_result, self._on_error = callbacks
+        self._wake = wake
+        self._future: Future[Any] = Future()
+        self._cancelled_at: float | None = None
+        self._is_begun = False
+        self._is_second_try = False
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended, in whichever way."""
+        return self._future.done()
+
+    @property
+    def cancel_requested(self) -> bool:
+        """Whether `cancel` was called."""
+        return self._cancelled_at is not None
+
+    def cancel(self) -> None:
+        """Stop the job, running or waiting; within 0.5 s it ends with `Cancelled`."""
+        if self._cancelled_at is None:
+            self._cancelled_at = time.monotonic()
+            self._wake()
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait for the answer.
+
+        Args:
+            timeout: seconds to wait, None for ever.
+
+        Returns:
+            The answer that the request's docstring names.
+
+        Raises:
+            SpadError: the job failed (`Cancelled`, `WorkerDied` and `OurFault` are kinds of it).
+            TimeoutError: it has not ended in time.
+        """
+        return self._future.result(timeout)
+
+    def _check(self) -> None:
+        if self._cancelled_at is not None:
+            raise Cancelled(f"Stopped {self.request.doing}.")
+
+    def _progress(self, fraction: float, text: str) -> None:
+        if not self.cancel_requested:
+            _call(self._on_progress, fraction, text)
+
+    def _succeed(self, value: Any) -> None:
+        self._future.set_result(value)
+        _call(self._on_result, value)
+
+    def _fail(self, error: SpadError) -> None:
+        self._future.set_exception(error)
+        _call(self._on_error, error)
+
+
+class WorkerClient:
+    """Runs requests one at a time in a process of its own, which starts with the first of them.
+
+    Callbacks are called on a thread of the client's. A worker that dies ends its job with
+    `WorkerDied`, and the next job starts another; scans that were sent stay sent.
+
+    Args:
+        parents: folders in which the private folders for arrays are made; by default shared
+            memory and the temporary folder.
+    """
+
+    def __init__(self, parents: Sequence[Path] | None = None) -> None:
+        self._parents = parents
+        self._owner_pid = os.getpid()
+        self._lock = threading.Lock()
+        self._numbers = itertools.count(1)
+        self._waiting: deque[Job] = deque()
+        self._current: Job | None = None
+        self._process: WorkerProcess | None = None
+        self._folder: ArrayFolder | None = None
+        self._sent: SentArrays | None = None
+        self._warmed: messages.Warm | None = None
+        self._closing = False
+        self._thread: threading.Thread | None = None
+        self._wake_in, self._wake_out = socket.socketpair()
+        self._wake_in.setblocking(False)
+        self._wake_out.setblocking(False)
+        _open_clients.add(self)
+
+    def submit(
+        self,
+        request: messages.Request,
+        on_progress: Progress | None = None,
+        on_result: OnResult | None = None,
+        on_error: OnError | None = None,
+    ) -> Job:
+        """Queue a request.
+
+        Args:
+            request: one of `spad.worker.messages`; its arrays must stay as they are until it ends.
+            on_progress: called with the fraction done and a text.
+            on_result: called with the answer.
+            on_error: called with the `SpadError` by which it ended, `Cancelled` included.
+
+        Returns:
+            The job. All callbacks come on the client's thread, and exactly one of the last two.
+
+        Raises:
+            SpadError: the client was closed.
+        """
+        callbacks = (on_progress or silent, on_result or _ignore, on_error or _ignore)
+        with self._lock:
+            if self._closing:
+                raise SpadError("The worker was closed with its viewer; open the plugin again.")
+            job = Job(next(self._numbers), request, callbacks, self._wake)
+            self._waiting.append(job)
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._serve, name="spad-worker-client", daemon=True
+                )
+                self._thread.start()
+        self._wake()
+        return job
+
+    def warm(self, models: Sequence[str] = (), device: str = "auto") -> Job:
+        """Start the worker and load torch and the named models, so that the first click is quick.
+
+        Args:
+            models: names or files of models.
+            device: "auto", "cpu" or "cuda".
+
+        Returns:
+            A job; its answer says which device it is and how long it took.
+        """
+        return self.submit(messages.Warm(tuple(models), device))
+
+    @property
+    def pid(self) -> int | None:
+        """The worker's process id; None while there is no worker."""
+        process = self._process
+        return None if process is None else process.pid
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The private folders; none before the first job."""
+        return () if self._folder is None else self._folder.paths
+
+    def close(self) -> None:
+        """End the worker, which frees its device, and remove what lies in shared memory.
+
+        Jobs that have not ended end with `Cancelled`. Also called when Python exits.
+        """
+        if os.getpid() != self._owner_pid:
+            return  # a forked child has neither the thread nor a right to the worker
+        with self._lock:
+            self._closing = True
+            thread = self._thread
+        self._wake()
+        if thread is None:
+            self._shut()
+        elif thread is not threading.current_thread():
+            thread.join(timeout=10)
+
+    def __enter__(self) -> WorkerClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _wake(self) -> None:
+        try:
+            self._wake_out.send(b"!")
+        except OSError:
+            return  # full (it will wake anyway) or closed (there is nobody to wake)
+
+    # What follows runs on the client's thread.
+
+    def _serve(self) -> None:
+        try:
+            while not self._closing:
+                try:
+                    self._step()
+                except Exception as error:
+                    _log.exception("the worker's client failed")
+                    self._end_current(
+                        OurFault(f"The worker's client failed ({type(error).__name__}: {error}).")
+                    )
+                    self._end_process()
+        finally:
+            self._shut()
+
+    def _step(self) -> None:
+        self._drop_cancelled()
+        self._tell_forgotten()
+        if self._current is None and self._begin():
+            return
+        timeout = None
+        job = self._current
+        if job is not None and job._cancelled_at is not None:
+            timeout = job._cancelled_at + PATIENCE_SECONDS - time.monotonic()
+            if timeout <= 0:
+                self._kill_for(job)
+                return
+        connection = None if self._process is None else self._process.connection
+        sources: list[Any] = [self._wake_in] if connection is None else [self._wake_in, connection]
+        del job  # while this waits, nothing here may keep a scan alive
+        for source in wait(sources, timeout):
+            if source is connection:
+                self._receive()
+            else:
+                self._hear_wake()
+
+    def _hear_wake(self) -> None:
+        with suppress(BlockingIOError):
+            self._wake_in.recv(4096)
+        job = self._current
+        if job is not None and job.cancel_requested:
+            self._post(messages.Cancel(job.id))
+
+    def _drop_cancelled(self) -> None:
+        with self._lock:
+            dropped = [job for job in self._waiting if job.cancel_requested]
+            for job in dropped:
+                self._waiting.remove(job)
+        for job in dropped:
+            job._fail(Cancelled(f"Stopped before {job.request.doing}."))
+
+    def _begin(self) -> bool:
+        """Send the next job; False where there is none."""
+        with self._lock:
+            if not self._waiting:
+                return False
+            job = self._current = self._waiting.popleft()
+
+        def check() -> None:
+            job._check()
+            if self._closing:
+                raise Cancelled(f"Stopped {job.request.doing}: the worker is being closed.")
+
+        try:
+            self._ready(check)
+            assert self._sent is not None
+            sent = self._sent
+            packed = messages.pack(job.request, lambda array: sent.send(array, check))
+            check()
+            self._post(messages.Start(job.id, packed))
+        except SpadError as error:
+            self._end_current(error)
+        except OSError as error:
+            self._end_current(
+                SpadError(f"The worker cannot be reached ({error}); free some space and try again.")
+            )
+        return True
+
+    def _ready(self, check: Callable[[], None]) -> None:
+        if self._folder is None:
+            self._folder = ArrayFolder.create(self._parents)
+            self._sent = SentArrays(self._folder, self._wake)
+        if self._process is None:
+            self._process = WorkerProcess(self._folder, check)
+
+    def _post(self, message: Any) -> None:
+        """Send a message; a worker that is gone is noticed when it is next listened to."""
+        if self._process is not None and self._process.connection is not None:
+            try:
+                self._process.connection.send(message)
+            except (BrokenPipeError, ConnectionResetError):
+                return
+
+    def _receive(self) -> None:
+        assert self._process is not None
+        connection = self._process.connection
+        assert connection is not None
+        try:
+            message = connection.recv()
+        except (EOFError, OSError):
+            self._mourn()
+            return
+        job = self._current
+        if job is None or message.job != job.id:
+            return
+        job._is_begun = True
+        match message:
+            case messages.Progress():
+                job._progress(message.fraction, message.text)
+            case messages.Result():
+                self._deliver(job, message.value)
+            case messages.Failed():
+                kind = OurFault if message.is_ours else SpadError
+                self._end_current(kind(message.message))
+            case messages.Stopped():
+                self._end_current(Cancelled(f"Stopped {job.request.doing}."))
+
+    def _deliver(self, job: Job, packed: Any) -> None:
+        if job.cancel_requested:
+            for file in messages.files_of(packed):
+                discard_file(file)
+            self._end_current(Cancelled(f"Stopped {job.request.doing}."))
+            return
+        value = messages.unpack(packed, take_array, messages.sources_of(job.request))
+        if isinstance(job.request, messages.Warm):
+            self._warmed = job.request
+        elif self._warmed is None and not isinstance(job.request, messages.Describe):
+            self._warmed = messages.Warm()
+        self._leave_current()
+        job._succeed(value)
+
+    def _mourn(self) -> None:
+        """Notice that the worker is gone."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        job = self._current
+        if job is None:
+            process.end()
+        elif job._is_begun or job._is_second_try:
+            self._end_current(process.died(job.request.doing))
+        else:
+            # it died while it idled, but that was seen only after the job had gone out
+            process.end()
+            job._is_second_try = True
+            self._leave_current()
+            with self._lock:
+                self._waiting.appendleft(job)
+
+    def _kill_for(self, job: Job) -> None:
+        """End a job that does not listen, with its worker; have the next one as warm as it was."""
+        self._end_current(Cancelled(f"Stopped {job.request.doing}."))
+        self._end_process()
+        with self._lock:
+            if self._warmed is not None and not self._waiting and not self._closing:
+                callbacks = (silent, _ignore, _ignore)
+                job = Job(next(self._numbers), self._warmed, callbacks, self._wake)
+                self._waiting.append(job)
+
+    def _end_process(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.end()
+
+    def _end_current(self, error: SpadError) -> None:
+        job = self._leave_current()
+        if job is not None:
+            job._fail(error)
+
+    def _leave_current(self) -> Job | None:
+        job, self._current = self._current, None
+        if self._sent is not None:
+            self._sent.release()
+        return job
+
+    def _tell_forgotten(self) -> None:
+        files = () if self._sent is None else self._sent.collect()
+        if files:
+            self._post(messages.Forget(files))
+
+    def _shut(self) -> None:
+        self._end_process()
+        self._end_current(Cancelled("Stopped: the worker was closed."))
+        with self._lock:
+            left, self._waiting = list(self._waiting), deque()
+        for job in left:
+            job._fail(Cancelled("Stopped: the worker was closed."))
+        if self._folder is not None:
+            self._folder.remove()
+        self._wake_in.close()
+        self._wake_out.close()
+
+
+def _call(callback: Callable[..., None], *values: Any) -> None:
+    try:
+        callback(*values)
+    except Exception:
+        _log.exception("a callback of a job failed")
+
+
+def _ignore(_: Any) -> None:
+    pass
+
+
+@atexit.register
+def _close_all() -> None:
+    for client in list(_open_clients):
+        client.close()

@@ -1,0 +1,312 @@
+"""What the plugin and the worker say to each other; typed, and without torch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from spad.volumes.volume import SourceGrid, Volume
+
+INLINE_BYTES = 16_384
+"""Arrays up to this size travel in the message itself, larger ones as a file."""
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """Work for the worker; `doing` completes the sentence "The worker was ..."."""
+
+    doing: ClassVar[str] = "working"
+
+
+@dataclass(frozen=True, eq=False)
+class Describe(Request):
+    """Statistics of a scan's voxels, and of each label on it; answered by a report (dict).
+
+    The report has `voxels, finite, min, max, mean, sd` in the scan's unit (null where no voxel is
+    finite) and `labels {NAME: {id, voxels, volume_ml, mean, sd}}`.
+
+    Attributes:
+        volume: the scan.
+        labels: labels on the scan's voxels, or None.
+    """
+
+    doing: ClassVar[str] = "measuring a scan"
+    volume: Volume
+    labels: Volume | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Tokenize(Request):
+    """What the tokenizer keeps of a scan; answered by a `Tokenization`.
+
+    Attributes:
+        volume: the scan.
+        model: a model's name or file, None for the default.
+        device: "auto", "cpu" or "cuda".
+        phase: which time of a 4D scan.
+    """
+
+    doing: ClassVar[str] = "tokenizing a scan"
+    volume: Volume
+    model: str | None = None
+    device: str = "auto"
+    phase: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Mask(Request):
+    """Hide tokens of a scan and fill them in; answered by a `Masking`.
+
+    Attributes:
+        volume: the scan.
+        model: a model's name or file, None for the default.
+        ratio: share of the tokens to hide, 0 to 1.
+        seed: draws the hidden tokens.
+        paint: labels whose painted voxels choose the hidden tokens, or None.
+        device: "auto", "cpu" or "cuda".
+        phase: which time of a 4D scan.
+    """
+
+    doing: ClassVar[str] = "masking a scan"
+    volume: Volume
+    model: str | None = None
+    ratio: float = 0.55
+    seed: int = 0
+    paint: Volume | None = None
+    device: str = "auto"
+    phase: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Segment(Request):
+    """Find the organs of a scan; answered by a labels `Volume` with its report.
+
+    Attributes:
+        volume: the scan.
+        model: a model's name or file, None for the default.
+        modality: "CT" or "MR", None to take the scan's own.
+        device: "auto", "cpu" or "cuda".
+        phase: which time of a 4D scan.
+    """
+
+    doing: ClassVar[str] = "segmenting a scan"
+    volume: Volume
+    model: str | None = None
+    modality: str | None = None
+    device: str = "auto"
+    phase: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Warm(Request):
+    """Import torch and load models ahead of the first click; answered by a report (dict).
+
+    Attributes:
+        models: names or files of models to load; none loads torch alone.
+        device: "auto", "cpu" or "cuda".
+    """
+
+    doing: ClassVar[str] = "loading models"
+    models: tuple[str, ...] = ()
+    device: str = "auto"
+
+
+@dataclass(frozen=True, eq=False)
+class Tokenization:
+    """Answer to `Tokenize`, as `spad.inference.tokens.Tokenization` but without torch.
+
+    Attributes:
+        reconstruction: the scan as the tokenizer gives it back.
+        error: absolute difference to the scan, in its unit.
+        codes: index of each token's likeliest code, on the token grid.
+        usage: (codes,) mean probability of each code.
+        report: the figures of `spad tokenize --report`.
+    """
+
+    reconstruction: Volume
+    error: Volume
+    codes: Volume
+    usage: np.ndarray
+    report: dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Masking:
+    """Answer to `Mask`, as `spad.inference.tokens.Masking` but without torch.
+
+    Attributes:
+        reconstruction: the scan with the hidden tokens filled in.
+        mask: 1 where a token was hidden, on the token grid.
+        report: the figures of `spad mask --report`.
+    """
+
+    reconstruction: Volume
+    mask: Volume
+    report: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Start:
+    """Client to worker: begin a job."""
+
+    job: int
+    request: Any
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """Client to worker: stop a job at its next progress report."""
+
+    job: int
+
+
+@dataclass(frozen=True)
+class Forget:
+    """Client to worker: these files are removed, close them."""
+
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Worker to client: how far a job is, 0 to 1."""
+
+    job: int
+    fraction: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """Worker to client: a job's answer, packed."""
+
+    job: int
+    value: Any
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Worker to client: a job failed; `is_ours` where the program is at fault, not its input."""
+
+    job: int
+    message: str
+    is_ours: bool
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """Worker to client: a job stopped because it was cancelled."""
+
+    job: int
+
+
+@dataclass(frozen=True)
+class ArrayRef:
+    """An array that lies in a file: C order, from the first byte."""
+
+    file: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A dataclass (a request, an answer, a `Volume`) whose arrays lie in files."""
+
+    kind: type
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+Sources = dict[str, SourceGrid]
+
+
+def pack(value: Any, put: Callable[[np.ndarray], ArrayRef]) -> Any:
+    """Turn a request or an answer into what a small message can hold.
+
+    Headers stay behind: the client has them and puts them back by the source grid's uuid.
+
+    Args:
+        value: numbers, texts, arrays, volumes, our dataclasses, and lists and dicts of those.
+        put: stores an array in a file.
+
+    Returns:
+        The same with large arrays replaced by references.
+
+    Raises:
+        TypeError: the value holds anything else (a tensor would import torch where it arrives).
+    """
+    if value is None or isinstance(value, bool | int | float | str | np.dtype):
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        if value.dtype.hasobject:
+            raise TypeError("an array of Python objects cannot be sent")
+        return put(value) if value.nbytes > INLINE_BYTES else np.array(value, order="C", copy=True)
+    if isinstance(value, SourceGrid):
+        return dataclasses.replace(value, header=None)
+    if isinstance(value, Volume | Request | Tokenization | Masking):
+        values = {
+            item.name: pack(getattr(value, item.name), put) for item in dataclasses.fields(value)
+        }
+        return Packed(type(value), values)
+    if isinstance(value, dict):
+        return {pack(key, put): pack(entry, put) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(pack(entry, put) for entry in value)
+    raise TypeError(f"a value of type {type(value).__name__} cannot be sent")
+
+
+def unpack(value: Any, get: Callable[[ArrayRef], np.ndarray], sources: Sources) -> Any:
+    """Undo `pack`.
+
+    Args:
+        value: what `pack` gave.
+        get: gives the array of a reference.
+        sources: known source grids by uuid, whose headers are put back.
+
+    Returns:
+        The value; an array equals the one that was packed.
+    """
+    if isinstance(value, ArrayRef):
+        return get(value)
+    if isinstance(value, SourceGrid):
+        return _known(value, sources)
+    if isinstance(value, Packed):
+        values = {name: unpack(entry, get, sources) for name, entry in value.values.items()}
+        return value.kind(**values)
+    if isinstance(value, dict):
+        return {key: unpack(entry, get, sources) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(unpack(entry, get, sources) for entry in value)
+    return value
+
+
+def files_of(value: Any) -> list[str]:
+    """The files to which a packed value refers."""
+    files: list[str] = []
+
+    def note(reference: ArrayRef) -> np.ndarray:
+        files.append(reference.file)
+        return np.zeros((1,) * len(reference.shape), dtype=reference.dtype)
+
+    unpack(value, note, {})
+    return files
+
+
+def sources_of(request: Request) -> Sources:
+    """The source grids of a request's volumes, by uuid."""
+    values = [getattr(request, item.name) for item in dataclasses.fields(request)]
+    return {item.source.uuid: item.source for item in values if isinstance(item, Volume)}
+
+
+def _known(source: SourceGrid, sources: Sources) -> SourceGrid:
+    known = sources.get(source.uuid)
+    if known is None:
+        return source
+    same = known.permutation == source.permutation and known.flips == source.flips
+    return known if same else dataclasses.replace(source, header=known.header)

@@ -1,0 +1,162 @@
+"""The models' jobs through the worker give what the same functions give here."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import numpy as np
+import psutil
+import pytest
+import torch
+
+from spad.checkpoints.card import Card
+from spad.checkpoints.file import save
+from spad.errors import Cancelled
+from spad.inference.segment import segment
+from spad.inference.tokens import mask, tokenize
+from spad.models.segmenter import Segmenter
+from spad.models.tokenizer import Tokenizer
+from spad.models.vit import MaskedImageModel
+from spad.volumes.intensity import CT
+from spad.worker import messages
+
+VIT = {"dim": 32, "depth": 2, "heads": 2, "position_grid": (2, 4, 4)}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Three untrained models: what they say is of no use, but always the same."""
+    folder = tmp_path_factory.mktemp("models")
+    torch.manual_seed(0)
+    card = {"architecture": {}, "intensity": {"CT": CT}, "licence": "none"}
+    tokens = save(
+        folder / "tokens.safetensors",
+        Tokenizer(in_channels=1, channels=(8, 16, 32), codes=64),
+        Card("tokenizer", "tokens", **card),
+    )
+    masks = save(
+        folder / "masks.safetensors",
+        MaskedImageModel({"in_channels": 1, **VIT}, codes=64),
+        Card("mim", "masks", tokenizer=str(tokens), **card),
+    )
+    segmenter = Segmenter(
+        in_channels=1,
+        classes=3,
+        vit={**VIT, "depth": 4},
+        blocks=(0, 1, 2, 3),
+        decoder_channels=(16, 16, 16, 16),
+        encoder_channels=(8, 8, 16, 16),
+    )
+    labels = {1: "spleen", 2: "liver"}
+    organs = save(
+        folder / "organs.safetensors",
+        segmenter,
+        Card("segmenter", "organs", labels=labels, window=[16, 32, 32], **card),
+    )
+    return {"tokens": str(tokens), "masks": str(masks), "organs": str(organs)}
+
+
+def assert_same(ours, theirs):
+    np.testing.assert_allclose(theirs.array, ours.array, rtol=1e-4, atol=1e-3)
+    assert theirs.array.dtype == ours.array.dtype
+    np.testing.assert_array_equal(theirs.affine, ours.affine)
+    assert theirs.axes == ours.axes
+    assert theirs.label_names == ours.label_names
+
+
+def no_answers_left(client):
+    return not [path for folder in client.folders for path in folder.glob("out*")]
+
+
+def test_tokenize(client, ct_phantom, models):
+    scan = ct_phantom.image
+    progress = []
+    job = client.submit(
+        messages.Tokenize(scan, models["tokens"], "cpu"), lambda *report: progress.append(report)
+    )
+    theirs = job.result(120)
+    ours = tokenize(scan, models["tokens"], "cpu")
+    assert type(theirs) is messages.Tokenization
+    for name in ("reconstruction", "error", "codes"):
+        assert_same(getattr(ours, name), getattr(theirs, name))
+    np.testing.assert_allclose(theirs.usage, ours.usage, rtol=1e-4)
+    assert theirs.reconstruction.source is scan.source
+    assert theirs.report.keys() == ours.report.keys()
+    assert theirs.report["psnr"] == pytest.approx(ours.report["psnr"], rel=1e-5)
+    assert theirs.report["device"] == "cpu"
+    assert theirs.report["seconds"]["total"] > 0
+    assert [fraction for fraction, _ in progress] == sorted(fraction for fraction, _ in progress)
+    assert no_answers_left(client)
+
+
+def test_mask(client, ct_phantom, models):
+    scan = ct_phantom.image
+    drawn = client.submit(messages.Mask(scan, models["masks"], 0.4, 3, device="cpu")).result(120)
+    ours = mask(scan, models["masks"], 0.4, 3, device="cpu")
+    assert type(drawn) is messages.Masking
+    assert_same(ours.mask, drawn.mask)
+    assert_same(ours.reconstruction, drawn.reconstruction)
+    assert drawn.report["masked"] == ours.report["masked"]
+    corner = np.zeros(scan.array.shape, dtype=np.uint8)
+    corner[:16, :16, :16] = 1
+    paint = scan.with_array(corner, label_names={})
+    painted = client.submit(messages.Mask(scan, models["masks"], paint=paint, device="cpu"))
+    expected = mask(scan, models["masks"], paint=paint, device="cpu")
+    assert_same(expected.mask, painted.result(120).mask)
+    assert 0 < expected.mask.array.sum() < ours.mask.array.sum()
+
+
+def test_segment(client, ct_phantom, models):
+    scan = ct_phantom.image
+    theirs = client.submit(messages.Segment(scan, models["organs"], "CT", "cpu")).result(120)
+    ours = segment(scan, models["organs"], "CT", "cpu")
+    assert np.mean(theirs.array != ours.array) < 1e-3
+    assert theirs.array.shape == scan.array.shape
+    assert theirs.label_names == {1: "spleen", 2: "liver"}
+    assert theirs.source is scan.source
+    assert theirs.array.flags.writeable, "a person paints on the labels"
+    assert theirs.report["device"] == "cpu"
+    assert theirs.report["seconds"]["total"] > 0
+    assert no_answers_left(client)
+
+
+def test_models_stay_loaded(client, ct_phantom, models):
+    names = tuple(models.values())
+    first = client.warm(names, "cpu").result(120)
+    assert first["models"] == list(names)
+    assert client.warm(names, "cpu").result(30)["seconds"] < 0.1
+    report = client.submit(messages.Segment(ct_phantom.image, names[2], "CT", "cpu")).result(60)
+    assert report.report["seconds"]["load"] < 0.05
+
+
+def test_cancelling_while_torch_loads(client, ct_phantom, models):
+    request = messages.Segment(ct_phantom.image, models["organs"], "CT", "cpu")
+    for wait in (0.3, 0.6, 1.2):
+        job = client.submit(request)
+        time.sleep(wait)
+        began = time.monotonic()
+        job.cancel()
+        with pytest.raises(Cancelled):
+            job.result(5)
+        assert time.monotonic() - began < 0.5
+    assert client.submit(request).result(120).label_names == {1: "spleen", 2: "liver"}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="stops a process with a signal")
+def test_a_worker_that_had_to_be_killed_comes_back_warm(client, ct_phantom, models):
+    client.warm((models["organs"],), "cpu").result(120)
+    pid = client.pid
+    os.kill(pid, signal.SIGSTOP)
+    job = client.submit(messages.Segment(ct_phantom.image, models["organs"], "CT", "cpu"))
+    time.sleep(0.1)
+    job.cancel()
+    with pytest.raises(Cancelled):
+        job.result(5)
+    end = time.monotonic() + 60
+    while client.pid in (None, pid) or psutil.Process(client.pid).memory_info().rss < 150e6:
+        assert time.monotonic() < end, "no new worker loaded torch"
+        time.sleep(0.1)
+    job = client.submit(messages.Segment(ct_phantom.image, models["organs"], "CT", "cpu"))
+    assert job.result(120).report["seconds"]["load"] < 0.05
