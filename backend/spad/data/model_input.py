@@ -1,0 +1,348 @@
+"""What a model gets of a scan, and the way back: one path for training, inference and display.
+
+values -> intensity contract -> [0, 1] -> canonical axes, depth first -> working spacing -> model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from spad.errors import SpadError
+from spad.models.resize import resize
+from spad.volumes.anisotropy import FLAT, degree_of_anisotropy
+from spad.volumes.axes import from_canonical, to_canonical
+from spad.volumes.intensity import Intensity, Limits
+from spad.volumes.volume import Volume
+
+Size = tuple[int, int, int]
+Spacing = tuple[float, float, float]
+
+SLAB_VOXELS = 4_000_000
+"""Voxels that become float at a time on the way to a coarser grid."""
+SAMPLE_VOXELS = 5_000_000
+"""Voxels of a float scan from which percentiles are taken; integers are counted exactly."""
+
+
+class Contracts(Protocol):
+    """The part of a checkpoint's card that says how the model wants its input."""
+
+    @property
+    def intensity(self) -> Mapping[str, Intensity]:
+        """Intensity contract by modality; "*" is for any other."""
+
+    @property
+    def working_spacing(self) -> Mapping[str, Any] | None:
+        """`{"in_plane": mm}`, or None for the scan's own spacing."""
+
+
+@dataclass(frozen=True, eq=False)
+class WorkingFrame:
+    """Where a model sees a scan: canonical axes, depth first, at the working spacing.
+
+    Attributes:
+        size: voxels along depth, height and width.
+        spacing: in mm along the same.
+        affine: (4, 4), index to RAS+ mm.
+        full_size: voxels before resampling, along the same axes.
+        da: degree of anisotropy of this grid; 5 for a single slice.
+    """
+
+    size: Size
+    spacing: Spacing
+    affine: np.ndarray
+    full_size: Size
+    da: int
+
+    @property
+    def factors(self) -> Spacing:
+        """How many voxels of the scan there are in one of this grid, per axis."""
+        z, y, x = (old / new for old, new in zip(self.full_size, self.size, strict=True))
+        return z, y, x
+
+
+@dataclass(frozen=True, eq=False)
+class UnitVolume:
+    """A scan on its working grid in [0, 1].
+
+    Attributes:
+        array: (D, H, W) float32 in [0, 1], contiguous.
+        frame: its grid.
+        contract: the intensity contract that was applied.
+        limits: the scan's values that became 0 and 1.
+    """
+
+    array: np.ndarray
+    frame: WorkingFrame
+    contract: Intensity
+    limits: Limits
+
+    @property
+    def da(self) -> int:
+        """Degree of anisotropy of the working grid."""
+        return self.frame.da
+
+    @property
+    def spacing(self) -> Spacing:
+        """Spacing of the working grid in mm (z, y, x)."""
+        return self.frame.spacing
+
+    @property
+    def affine(self) -> np.ndarray:
+        """(4, 4), index of `array` to RAS+ mm."""
+        return self.frame.affine
+
+
+@dataclass(frozen=True, eq=False)
+class ModelInput:
+    """A scan as a model takes it.
+
+    Attributes:
+        tensor: (1, D, H, W) float32 in the range of the model's contract.
+        unit: the same in [0, 1], with the grid and all that the way back needs.
+    """
+
+    tensor: torch.Tensor
+    unit: UnitVolume
+
+    @property
+    def da(self) -> int:
+        """Degree of anisotropy of the working grid."""
+        return self.unit.da
+
+    @property
+    def spacing(self) -> Spacing:
+        """Spacing of the working grid in mm (z, y, x)."""
+        return self.unit.spacing
+
+    @property
+    def limits(self) -> Limits:
+        """The scan's values that became 0 and 1."""
+        return self.unit.limits
+
+
+def model_input(
+    volume: Volume, card: Contracts, modality: str | None = None, *, phase: int = 0
+) -> ModelInput:
+    """Bring a scan into the form that a model was trained on.
+
+    Args:
+        volume: the scan, in its own unit and on its own grid.
+        card: the checkpoint's contracts.
+        modality: "CT", "MR", ...; None to take the volume's own.
+        phase: which time (or channel) of a 4D scan.
+
+    Returns:
+        The tensor (1, D, H, W) in the model's range, and the scan in [0, 1] on the same grid.
+
+    Raises:
+        SpadError: the model has no contract for the modality, the phase does not exist or the
+            scan has no finite voxel.
+    """
+    unit = unit_volume(volume, card, modality, phase=phase)
+    tensor = torch.from_numpy(unit.contract.to_model(unit.array))[None]
+    return ModelInput(tensor, unit)
+
+
+def unit_volume(
+    volume: Volume, card: Contracts, modality: str | None = None, *, phase: int = 0
+) -> UnitVolume:
+    """Bring a scan to [0, 1] on its working grid; arguments and errors as `model_input`.
+
+    A scan that gets coarser is read slab by slab, so that no float copy of all of it is made.
+    """
+    contract = contract_for(card, modality or volume.modality)
+    scan = one_phase(volume, phase)
+    limits = scan_limits(scan, contract)
+    frame = working_frame(scan, card.working_spacing)
+    stored, _ = to_canonical(scan, depth_first=True)
+    shrunk = tuple(min(a, b) for a, b in zip(frame.full_size, frame.size, strict=True))
+    array = np.empty((frame.full_size[0], *shrunk[1:]), np.float32)
+    for slab in _slabs(frame.full_size):
+        unit = contract.to_unit(in_unit(scan, stored[slab]), limits)
+        array[slab] = _resized(unit, (len(unit), *shrunk[1:]))
+    return UnitVolume(_resized(array, frame.size), frame, contract, limits)
+
+
+def contract_for(card: Contracts, modality: str | None) -> Intensity:
+    """Find the intensity contract for a modality.
+
+    Raises:
+        SpadError: the model has none; the sentence names the modalities it has.
+    """
+    found = card.intensity.get(modality or "*") or card.intensity.get("*")
+    if found is not None:
+        return found
+    known = " or ".join(sorted(card.intensity)) or "none"
+    if modality is None:
+        raise SpadError(
+            "Neither the file nor the intensities of this scan tell its modality, and the model "
+            f"treats modalities differently (it knows {known}); state the modality."
+        )
+    raise SpadError(
+        f"The scan is {modality}, but this model was made for {known}; choose another model, or "
+        "state the modality if it was told wrongly."
+    )
+
+
+def one_phase(volume: Volume, phase: int = 0) -> Volume:
+    """Take one time (or channel) of a 4D scan; a 3D scan as it is.
+
+    Raises:
+        SpadError: there is no such time.
+    """
+    phases = 1 if volume.array.ndim == 3 else volume.array.shape[0]
+    if not 0 <= phase < phases:
+        raise SpadError(
+            f"Time {phase} was asked for, but the scan has {phases}; give a number from 0 to "
+            f"{phases - 1}."
+        )
+    if volume.array.ndim == 3:
+        return volume
+    return volume.with_array(
+        volume.array[phase],
+        label_names=volume.label_names,
+        slope=volume.slope,
+        intercept=volume.intercept,
+    )
+
+
+def scan_limits(volume: Volume, contract: Intensity) -> Limits:
+    """Find the scan's values that become 0 and 1.
+
+    Percentiles of a large float scan come from a fixed grid of at most about 5 million voxels,
+    above the minimum of all voxels.
+
+    Args:
+        volume: the whole scan, 3D (a crop has other percentiles).
+        contract: the model's contract for its modality.
+
+    Raises:
+        SpadError: no voxel is finite.
+    """
+    stored = volume.array
+    counted = stored.dtype.kind in "iu" and stored.dtype.itemsize <= 2
+    if contract.kind == "window" or counted or stored.size <= SAMPLE_VOXELS:
+        return contract.limits_of(volume)
+    step = int(np.ceil((stored.size / SAMPLE_VOXELS) ** (1 / 3)))
+    sample = volume.values((slice(step // 2, None, step),) * 3).reshape(-1)
+    lowest = min(_lowest(volume.values(slab)) for slab in _slabs(volume.spatial_shape))
+    return contract.limits(np.append(sample, np.float32(lowest)))
+
+
+def in_unit(volume: Volume, stored: np.ndarray) -> np.ndarray:
+    """Turn stored voxels of a volume into its unit (HU for CT): a new float32 array."""
+    values = np.array(stored, dtype=np.float32, order="C")
+    if volume.slope != 1:
+        values *= np.float32(volume.slope)
+    if volume.intercept != 0:
+        values += np.float32(volume.intercept)
+    return values
+
+
+def working_grid(
+    shape: Sequence[int], spacing: Sequence[float], working_spacing: Mapping[str, Any] | None
+) -> tuple[Size, Spacing]:
+    """Find the grid on which a model works; its outer edges are those of the scan.
+
+    Args:
+        shape: voxels, depth first.
+        spacing: in mm, depth first.
+        working_spacing: `{"in_plane": mm}`: both in-plane axes get that spacing as nearly as whole
+            voxels allow, and depth too where it is finer; None leaves all as it is.
+
+    Returns:
+        Size and spacing, depth first.
+    """
+    target = None if working_spacing is None else working_spacing.get("in_plane")
+    if target is None:
+        z, y, x = (int(n) for n in shape)
+        return (z, y, x), (float(spacing[0]), float(spacing[1]), float(spacing[2]))
+    sizes, spacings = [], []
+    for axis, (n, s) in enumerate(zip(shape, spacing, strict=True)):
+        kept = axis == 0 and s >= target
+        size = int(n) if kept else max(1, round(n * s / float(target)))
+        sizes.append(size)
+        spacings.append(float(n * s / size))
+    return (sizes[0], sizes[1], sizes[2]), (spacings[0], spacings[1], spacings[2])
+
+
+def working_frame(volume: Volume, working_spacing: Mapping[str, Any] | None) -> WorkingFrame:
+    """Find where a model sees a volume; see `working_grid`."""
+    view, affine = to_canonical(volume, depth_first=True)
+    z, y, x = view.shape[-3:]
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    size, new_spacing = working_grid((z, y, x), spacing.tolist(), working_spacing)
+    factors = [old / new for old, new in zip((z, y, x), size, strict=True)]
+    da = FLAT if size[0] == 1 else degree_of_anisotropy(new_spacing)
+    return WorkingFrame(size, new_spacing, coarser_affine(affine, factors), (z, y, x), da)
+
+
+def coarser_affine(affine: np.ndarray, factors: Sequence[float]) -> np.ndarray:
+    """Give the affine of a grid that is coarser by `factors` and starts at the same outer edge."""
+    step = np.diag([*(float(f) for f in factors), 1.0])
+    step[:3, 3] = [(float(f) - 1) / 2 for f in factors]
+    return np.asarray(np.asarray(affine, float) @ step)
+
+
+def labels_on_working_grid(
+    labels: Volume, working_spacing: Mapping[str, Any] | None, *, phase: int = 0
+) -> np.ndarray:
+    """Sample labels at the voxel centres of the working grid.
+
+    Args:
+        labels: whole numbers on the scan's grid.
+        working_spacing: as in the card.
+        phase: which time of 4D labels.
+
+    Returns:
+        (D, H, W) in the stored type, on the grid that `unit_volume` gives for the scan.
+    """
+    labels = one_phase(labels, phase)
+    frame = working_frame(labels, working_spacing)
+    view, _ = to_canonical(labels, depth_first=True)
+    return np.ascontiguousarray(view[_nearest(frame.full_size, frame.size)])
+
+
+def labels_to_source(labels: np.ndarray, volume: Volume) -> np.ndarray:
+    """Bring labels of a working grid back onto the scan's own grid (nearest voxel).
+
+    Args:
+        labels: (D, H, W) on the working grid of `volume`, of whatever spacing.
+        volume: the scan.
+
+    Returns:
+        A new array with the three spatial axes of `volume.array`.
+    """
+    frame = working_frame(volume, None)
+    full = labels[_nearest(labels.shape, frame.size)]
+    return np.ascontiguousarray(from_canonical(full, volume, depth_first=True))
+
+
+def _nearest(present: Sequence[int], wanted: Sequence[int]) -> tuple[np.ndarray, ...]:
+    """Index of the present voxel under the centre of each wanted one, for `np.ix_`."""
+    return np.ix_(
+        *(
+            np.minimum(((np.arange(new) + 0.5) * (old / new)).astype(np.intp), old - 1)
+            for old, new in zip(present, wanted, strict=True)
+        )
+    )
+
+
+def _resized(array: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    return resize(torch.from_numpy(array)[None, None], size)[0, 0].contiguous().numpy()
+
+
+def _slabs(size: Sequence[int]) -> Iterator[slice]:
+    thick = max(1, SLAB_VOXELS // max(1, int(size[1]) * int(size[2])))
+    for start in range(0, int(size[0]), thick):
+        yield slice(start, min(start + thick, int(size[0])))
+
+
+def _lowest(values: np.ndarray) -> float:
+    finite = values[np.isfinite(values)]
+    return float(finite.min()) if finite.size else float("inf")

@@ -1,0 +1,38 @@
+"""What a training sample is: sizes, working grid, random changes and shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class DataOptions:
+    """What a sample is.
+
+    Attributes:
+        batch: samples in a step.
+        tokens: (depth, in-plane) tokens of a crop, for tasks on tokens.
+        window: voxels (depth, height, width) of a crop at `da` 0, for segmentation.
+        in_plane_mm: in-plane spacing of the working grid; None keeps the scan's own.
+        zoom: smallest and largest random magnification.
+        rotation: largest random rotation about depth, degrees.
+        flips: mirror each axis at random; never for tasks that tell left from right.
+        foreground: fraction of crops centred on a label, all labels equally likely.
+        phantoms: made-up abdomens of random anatomy added to the scans.
+        phantom_share: fraction of samples drawn from them.
+        mr_share: fraction of samples of real scans drawn from MR, where there are CT and MR.
+        validation: scans kept out where the data state no split (fraction).
+    """
+
+    batch: int = 2
+    tokens: list[int] = field(default_factory=lambda: [4, 8])
+    window: list[int] = field(default_factory=lambda: [64, 64, 96])
+    in_plane_mm: float | None = None
+    zoom: list[float] = field(default_factory=lambda: [0.8, 1.25])
+    rotation: float = 0.0
+    flips: bool = False
+    foreground: float = 0.75
+    phantoms: int = 0
+    phantom_share: float = 0.0
+    mr_share: float = 0.3
+    validation: float = 0.2

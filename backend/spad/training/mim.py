@@ -1,0 +1,67 @@
+"""Masked-image pre-training of SPAD-ViT on a frozen tokenizer's soft tokens.
+
+Source: PUMIT, arXiv 2312.07630, equation 6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from spad.checkpoints import file, zoo
+from spad.checkpoints.card import Card
+from spad.data.samples import Batch
+from spad.errors import SpadError
+from spad.losses.masked import MaskedTerms, masked_terms, random_mask
+from spad.models.tokenizer import Tokenizer
+from spad.models.vit import MaskedImageModel
+from spad.training.recipe import Recipe
+from spad.training.task import Figures, to_model_range
+
+
+class MaskedImageTask:
+    """See `Task`."""
+
+    score = "negative_cross_entropy"
+
+    def __init__(self, recipe: Recipe, card: Card) -> None:
+        self.tokenizer: Tokenizer = file.load(zoo.find(recipe.tokenizer).path, kind="tokenizer")[0]
+        self.tokenizer.requires_grad_(False)
+        self.model = MaskedImageModel(**recipe.model)
+        if self.model.architecture["codes"] != self.tokenizer.codes:
+            raise SpadError(
+                f"The recipe predicts {self.model.architecture['codes']} codes, but the tokenizer {recipe.tokenizer!r} "
+                f"has {self.tokenizer.codes}; set --model.codes {self.tokenizer.codes}."
+            )
+        self.recipe = recipe
+        self._card = card
+
+    def card(self, step: int) -> Card:
+        """See `Task`."""
+        return self._card
+
+    def _terms(self, batch: Batch) -> MaskedTerms:
+        self.tokenizer.to(batch.image.device)
+        with torch.no_grad():
+            logits = self.tokenizer.encode(to_model_range(batch.image, self.tokenizer.in_channels), batch.da)
+            target = F.softmax(logits.float(), -1).flatten(1, 3)
+        rng = np.random.default_rng([self.recipe.seed, batch.step, 0x3A5C])
+        masks = [random_mask(target.shape[1], self.recipe.mask_ratio, rng) for _ in target]
+        masked = torch.from_numpy(np.stack(masks)).to(target.device)
+        x = to_model_range(batch.image, self.model.vit.in_channels)
+        return masked_terms(self.model(x, batch.da, masked), target, masked)
+
+    def loss(self, batch: Batch, progress: float) -> tuple[torch.Tensor, Figures]:
+        """See `Task`."""
+        terms = self._terms(batch)
+        return terms.cross_entropy, {"kl": terms.divergence.item()}
+
+    def validate(self, batches: Sequence[Batch]) -> Figures:
+        """Cross entropy and divergence at masked tokens, in nats."""
+        terms = [self._terms(batch) for batch in batches]
+        cross_entropy = torch.stack([t.cross_entropy for t in terms]).mean().item()
+        divergence = torch.stack([t.divergence for t in terms]).mean().item()
+        return {"cross_entropy": cross_entropy, "kl": divergence, "negative_cross_entropy": -cross_entropy}

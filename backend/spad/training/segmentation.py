@@ -1,0 +1,54 @@
+"""Fine-tuning for organs, on scans in which only some organs may have been labelled.
+
+Source: PUMIT, arXiv 2312.07630, section "segmentation".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from spad.checkpoints.card import Card
+from spad.data.cohort import Cohort
+from spad.data.samples import Batch
+from spad.losses.segmentation import deep_supervision_loss, merge_unlabelled
+from spad.models.segmenter import Segmenter
+from spad.training.recipe import Recipe
+from spad.training.task import Figures, to_model_range
+
+
+class SegmentationTask:
+    """See `Task`."""
+
+    score = "dice"
+
+    def __init__(self, recipe: Recipe, card: Card, cohort: Cohort) -> None:
+        self.names = cohort.label_names
+        self.model = Segmenter(classes=len(self.names) + 1, **recipe.model)
+        self._card = card
+
+    def card(self, step: int) -> Card:
+        """See `Task`."""
+        return self._card
+
+    def loss(self, batch: Batch, progress: float) -> tuple[torch.Tensor, Figures]:
+        """See `Task`."""
+        assert batch.labels is not None and batch.known is not None
+        heads = self.model(to_model_range(batch.image, self.model.in_channels), batch.da)
+        return deep_supervision_loss(heads, batch.labels, batch.known), {}
+
+    def validate(self, batches: Sequence[Batch]) -> Figures:
+        """Dice of each label over all voxels of the batches, and its mean over labels that occur."""
+        classes = len(self.names) + 1
+        overlap, total = torch.zeros(classes), torch.zeros(classes)
+        for batch in batches:
+            assert batch.labels is not None and batch.known is not None
+            logits = self.model(to_model_range(batch.image, self.model.in_channels), batch.da)[0]
+            found = merge_unlabelled(logits.float(), batch.known).argmax(1).cpu()
+            wanted = batch.labels.cpu()
+            overlap += torch.bincount(found[found == wanted], minlength=classes)
+            total += torch.bincount(found.flatten(), minlength=classes)
+            total += torch.bincount(wanted.flatten(), minlength=classes)
+        dice = {name: (2 * overlap[i] / total[i]).item() for i, name in self.names.items() if total[i] > 0}
+        return {"dice": sum(dice.values()) / max(1, len(dice)), **{f"dice_{name}": d for name, d in dice.items()}}

@@ -1,0 +1,199 @@
+"""Starting and resuming a run: from a recipe and folders of scans to a run directory."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from spad.checkpoints import file, zoo
+from spad.checkpoints.card import Card
+from spad.data.cohort import Cohort, Contract, model_contracts, prepare
+from spad.data.folder import Folder, read_folder
+from spad.data.samples import Sampler, Size, token_crop, window_crop
+from spad.errors import SpadError
+from spad.progress import Progress, silent
+from spad.training import runs
+from spad.training.engine import fit
+from spad.training.mim import MaskedImageTask
+from spad.training.recipe import Recipe, resolve
+from spad.training.segmentation import SegmentationTask
+from spad.training.task import Task
+from spad.training.tokenizer import TokenizerTask
+
+KINDS = {"tokenizer": "tokenizer", "mim": "mim", "segmentation": "segmenter"}
+
+
+def train(
+    recipe: str,
+    data: Sequence[str | Path],
+    out: str | Path,
+    *,
+    preset: str | None = None,
+    steps: int | None = None,
+    minutes: float | None = None,
+    seed: int = 0,
+    init: str | None = None,
+    overrides: Mapping[str, str] | None = None,
+    progress: Progress = silent,
+) -> Path:
+    """Train a model.
+
+    Args:
+        recipe: "tokenizer", "mim", "segmentation", or a YAML file.
+        data: folders of scans, see `spad.data.folder`.
+        out: the run's folder; where it is in use, a number is added.
+        preset: "tiny", "small" or "base"; the first of the recipe when None.
+        steps: generator updates.
+        minutes: training time; whichever of both comes first ends the run.
+        seed: sample n of the run is a function of it and n.
+        init: a model whose weights of equal name and shape to start from.
+        overrides: dotted recipe key -> YAML text.
+        progress: told about reading and every logged step.
+
+    Returns:
+        The run's folder.
+
+    Raises:
+        SpadError: the recipe, the data or the folder cannot be used.
+        KeyboardInterrupt: a person interrupted; `resume` goes on from the checkpoint that was made.
+    """
+    resolved = resolve(recipe, preset, overrides)
+    schedule = dataclasses.replace(
+        resolved.schedule, steps=steps or resolved.schedule.steps, minutes=minutes or resolved.schedule.minutes
+    )
+    sources = [str(Path(path).resolve()) for path in data]
+    resolved = dataclasses.replace(resolved, schedule=schedule, seed=seed, init=init, sources=sources)
+    folders = _folders(resolved)
+    run = runs.create(runs.new_run_path(out), dataclasses.asdict(resolved))
+    _run(run, resolved, folders, None, progress)
+    return run
+
+
+def resume(run: str | Path, progress: Progress = silent) -> Path:
+    """Go on with a run that was stopped, from its last whole checkpoint.
+
+    Raises:
+        SpadError: the folder is no run, the run is finished or being written, or its data are gone.
+        KeyboardInterrupt: a person interrupted again.
+    """
+    path = Path(run)
+    state = runs.read_state(path).state
+    if state in ("finished", "running"):
+        raise SpadError(f"{path} is {state}; expected a run that was stopped or failed; there is nothing to resume.")
+    recipe = Recipe.from_yaml((path / "recipe.yaml").read_text(), "recipe.yaml")
+    checkpoint = runs.load_checkpoint_folder(path) if runs.checkpoint_steps(path) else None
+    _run(path, recipe, _folders(recipe), checkpoint, progress)
+    return path
+
+
+def _run(
+    run: Path, recipe: Recipe, folders: Sequence[Folder], checkpoint: runs.Checkpoint | None, progress: Progress
+) -> None:
+    with runs.RunWriter(run) as writer:
+        writer.rewind(checkpoint.step if checkpoint else 0)
+        cohort = _cohort(recipe, folders, progress)
+        torch.manual_seed(recipe.seed)
+        task = _task(recipe, cohort)
+        if recipe.init and checkpoint is None:
+            writer.log(start_from(task.model, recipe.init))
+        train_sampler, validation = _samplers(recipe, cohort)
+        batches = [validation.batch(i) for i in range(recipe.schedule.validation_batches)] if validation else []
+        fit(task, recipe, writer, train_sampler, batches, progress=progress, checkpoint=checkpoint)
+
+
+def _folders(recipe: Recipe) -> list[Folder]:
+    return [read_folder(path, recipe.data.validation) for path in recipe.sources]
+
+
+def _working_spacing(recipe: Recipe) -> dict[str, float] | None:
+    return None if recipe.data.in_plane_mm is None else {"in_plane": recipe.data.in_plane_mm}
+
+
+def _cohort(recipe: Recipe, folders: Sequence[Folder], progress: Progress) -> Cohort:
+    return prepare(
+        folders,
+        Contract(model_contracts(), _working_spacing(recipe)),
+        with_labels=recipe.task == "segmentation",
+        phantom_count=recipe.data.phantoms,
+        seed=recipe.seed,
+        progress=progress,
+    )
+
+
+def _samplers(recipe: Recipe, cohort: Cohort) -> tuple[Sampler, Sampler | None]:
+    def crop(da: int) -> Size:
+        options = recipe.data
+        return window_crop(da, options.window) if classes else token_crop(da, options.tokens)
+
+    classes = len(cohort.label_names) + 1 if cohort.label_names else 0
+    train_scans, kept = cohort.part(validation=False), cohort.part(validation=True)
+    sampler = Sampler(train_scans, recipe.data, crop, classes=classes, seed=recipe.seed, augment=True)
+    if not kept:
+        return sampler, None
+    return sampler, Sampler(kept, recipe.data, crop, classes=classes, seed=recipe.seed + 1, augment=False)
+
+
+def _task(recipe: Recipe, cohort: Cohort) -> Task:
+    card = _card(recipe, cohort)
+    if recipe.task == "tokenizer":
+        return TokenizerTask(recipe, card)
+    if recipe.task == "mim":
+        return MaskedImageTask(recipe, card)
+    return SegmentationTask(recipe, card, cohort)
+
+
+def _card(recipe: Recipe, cohort: Cohort) -> Card:
+    contracts = model_contracts()
+    segmenting = recipe.task == "segmentation"
+    if segmenting:
+        contracts = {m: contracts.get(m, contracts["*"]) for m in cohort.modality_labels()}
+    return Card(
+        kind=KINDS[recipe.task],
+        name=f"{recipe.task}-{recipe.preset}",
+        architecture=recipe.model,
+        intensity=contracts,
+        working_spacing=_working_spacing(recipe),
+        window=recipe.data.window if segmenting else None,
+        tokenizer=recipe.tokenizer if recipe.task == "mim" else None,
+        labels=cohort.label_names,
+        modality_labels=cohort.modality_labels() if segmenting else {},
+        provenance={
+            "preset": recipe.preset,
+            "data": sorted(scan.name for scan in cohort.part(validation=False) if not scan.phantom),
+            "phantoms": recipe.data.phantoms,
+            "init": recipe.init,
+            "seed": recipe.seed,
+            "hardware": _hardware(),
+        },
+        licence="As the data it was trained on allow.",
+    )
+
+
+def _hardware() -> str:
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name(0)
+    return f"{torch.get_num_threads()} threads of {platform.processor() or platform.machine()}"
+
+
+def start_from(model: nn.Module, name: str) -> str:
+    """Copy the weights of equal name and shape from another model; a bare transformer fits into one with a head.
+
+    Returns:
+        One sentence: how many weights were taken.
+
+    Raises:
+        SpadError: no such model, or nothing in it fits.
+    """
+    source, _ = file.load(zoo.find(name).path)
+    own = model.state_dict()
+    given = {**{f"vit.{key}": value for key, value in source.state_dict().items()}, **source.state_dict()}
+    fitting = {key: value for key, value in given.items() if key in own and own[key].shape == value.shape}
+    if not fitting:
+        raise SpadError(f"No weight of {name!r} has the name and shape of one of this model's; use one of its family.")
+    model.load_state_dict(fitting, strict=False)
+    return f"Took {len(fitting)} of {len(own)} weights from {name}."

@@ -1,0 +1,40 @@
+"""What a training task gives the engine: a model, its loss on a batch, how to judge it, and its card."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from spad.checkpoints.card import Card
+from spad.data.samples import Batch
+
+Figures = dict[str, float]
+
+
+class Task(Protocol):
+    """One kind of training.
+
+    Attributes:
+        model: the model that is trained.
+        score: the validation figure by which the best checkpoint is chosen, the higher the better.
+    """
+
+    model: nn.Module
+    score: str
+
+    def loss(self, batch: Batch, progress: float) -> tuple[torch.Tensor, Figures]:
+        """Loss of a batch and its terms; `progress` is the fraction of the run that is done."""
+
+    def validate(self, batches: Sequence[Batch]) -> Figures:
+        """Figures on fixed batches of scans that are not trained on."""
+
+    def card(self, step: int) -> Card:
+        """The card of the model after `step` updates."""
+
+
+def to_model_range(image: torch.Tensor, channels: int) -> torch.Tensor:
+    """[0, 1] gray (B, 1, D, H, W) -> [-1, 1] with the model's number of channels."""
+    return (2 * image - 1).expand(-1, channels, -1, -1, -1)
