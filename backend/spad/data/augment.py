@@ -12,12 +12,15 @@ import torch
 import torch.nn.functional as F
 
 
-def random_matrix(rng: np.random.Generator, zoom: tuple[float, float], rotation: float, flips: bool) -> np.ndarray:
+def random_matrix(
+    rng: np.random.Generator, zoom: tuple[float, float], rotation: float, flips: bool
+) -> np.ndarray:
     """Draw the linear map from offsets in the crop to offsets in the scan, in voxels.
 
     Args:
         rng: the source of randomness.
-        zoom: smallest and largest scale; 2 takes every second voxel. The same for all axes, so `da` stays.
+        zoom: smallest and largest scale; 2 takes every second voxel. The same for all axes, so `da`
+            stays.
         rotation: largest angle about depth, degrees.
         flips: mirror each axis with probability one half.
 
@@ -27,12 +30,18 @@ def random_matrix(rng: np.random.Generator, zoom: tuple[float, float], rotation:
     scale = math.exp(rng.uniform(math.log(zoom[0]), math.log(zoom[1])))
     angle = math.radians(rng.uniform(-rotation, rotation))
     signs = rng.choice([-1.0, 1.0], size=3) if flips else np.ones(3)
-    turn = np.array([[1, 0, 0], [0, math.cos(angle), -math.sin(angle)], [0, math.sin(angle), math.cos(angle)]])
+    turn = np.array(
+        [[1, 0, 0], [0, math.cos(angle), -math.sin(angle)], [0, math.sin(angle), math.cos(angle)]]
+    )
     return scale * turn * signs
 
 
 def resample_crop(
-    array: torch.Tensor, centre: np.ndarray, size: tuple[int, ...], matrix: np.ndarray, mode: str = "bilinear"
+    array: torch.Tensor,
+    centre: np.ndarray,
+    size: tuple[int, ...],
+    matrix: np.ndarray,
+    mode: str = "bilinear",
 ) -> torch.Tensor:
     """Take a crop through a linear map, in one resampling.
 
@@ -56,8 +65,12 @@ def resample_crop(
     to_unit = np.diag(2.0 / length) @ matrix @ np.diag(np.array(size) / 2.0)
     offset = (2 * (centre - low) + 1) / length - 1
     theta = np.concatenate([to_unit[::-1, ::-1], offset[::-1, None]], axis=1)
-    grid = F.affine_grid(torch.from_numpy(theta.astype(np.float32))[None], [1, 1, *size], align_corners=False)
-    return F.grid_sample(region[None, None], grid, mode=mode, padding_mode="border", align_corners=False)[0, 0]
+    grid = F.affine_grid(
+        torch.from_numpy(theta.astype(np.float32))[None], [1, 1, *size], align_corners=False
+    )
+    return F.grid_sample(
+        region[None, None], grid, mode=mode, padding_mode="border", align_corners=False
+    )[0, 0]
 
 
 def random_intensity(image: torch.Tensor, rng: np.random.Generator, noise: bool) -> torch.Tensor:
@@ -66,7 +79,8 @@ def random_intensity(image: torch.Tensor, rng: np.random.Generator, noise: bool)
     Args:
         image: values in [0, 1], any shape.
         rng: the source of randomness.
-        noise: also add Gaussian noise now and then (not for tokenizers, which would have to reproduce it).
+        noise: also add Gaussian noise now and then (not for tokenizers, which would have to
+            reproduce it).
 
     Returns:
         Values in [0, 1].

@@ -1,8 +1,8 @@
-"""A cohort: scans and phantoms decoded once onto the working grid, with one list of labels for all."""
+"""A cohort: scans and phantoms, decoded once, with one list of labels for all."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,8 +25,10 @@ PHANTOM_GRIDS = {"CT": ((3.0, 3.0, 3.0), (96, 112, 128)), "MR": ((7.7, 2.5, 2.5)
 
 
 def model_contracts() -> dict[str, Intensity]:
-    """The intensity contracts of the models that are trained here: [-1, 1] of CT in [-125, 275] HU, of MR by
-    percentiles 0.5 to 99.5, and of anything else as of MR."""
+    """Give the contracts of the models that are trained here.
+
+    CT of -125 to 275 HU becomes -1 to 1; MR and all else do so by percentiles 0.5 to 99.5.
+    """
     return {
         "CT": replace(CT, shift=0.5, scale=0.5),
         "MR": replace(MR, shift=0.5, scale=0.5),
@@ -86,10 +88,13 @@ class Cohort:
         return [s for s in self.scans if s.validation == validation]
 
     def modality_labels(self) -> dict[str, list[int]]:
-        """For each modality, the labels that any of its real scans has; phantoms count where there are none."""
+        """List, for each modality, the labels of its real scans (of phantoms if there are none)."""
         real = [s for s in self.scans if not s.phantom] or list(self.scans)
         modalities = {s.modality for s in real if s.modality}
-        return {m: sorted({i for s in real if s.modality == m for i in s.known}) for m in sorted(modalities)}
+        return {
+            m: sorted({i for s in real if s.modality == m for i in s.known})
+            for m in sorted(modalities)
+        }
 
 
 def prepare(
@@ -112,7 +117,8 @@ def prepare(
         progress: told after each scan.
 
     Raises:
-        SpadError: a scan cannot be read, labels lie on another grid, or nothing is left to train on.
+        SpadError: a scan cannot be read, labels lie on another grid, or nothing is left to train
+            on.
     """
     names = _numbering(folders, phantom_count) if with_labels else {}
     cases = [(f, c) for f in folders for c in f.cases if c.labels is not None or not with_labels]
@@ -128,7 +134,8 @@ def prepare(
     if not cohort.part(validation=False):
         raise SpadError(
             f"{', '.join(str(f.path) for f in folders)} holds no scan to train on"
-            f"{' with labels' if with_labels else ''}; expected img<ID>.nii.gz with label<ID>.nii.gz; give other data."
+            f"{' with labels' if with_labels else ''}; expected img<ID>.nii.gz with "
+            f"label<ID>.nii.gz; give other data."
         )
     return cohort
 
@@ -140,33 +147,51 @@ def _numbering(folders: Sequence[Folder], phantom_count: int) -> dict[str, int]:
         for name in (labels[key] for key in sorted(labels)):
             names.setdefault(name, len(names) + 1)
     if not names:
-        raise SpadError('No folder has a labels.json; expected {"1": "spleen", ...} beside the scans; write one.')
+        raise SpadError(
+            'No folder has a labels.json; expected {"1": "spleen", ...} beside the scans; write '
+            "one."
+        )
     return names
 
 
 def _from_case(
-    case: Case, own_names: dict[int, str], names: dict[str, int], contract: Contract, with_labels: bool
+    case: Case,
+    own_names: dict[int, str],
+    names: dict[str, int],
+    contract: Contract,
+    with_labels: bool,
 ) -> Prepared:
     scan = read(case.image)
     labels = read(case.labels) if with_labels and case.labels is not None else None
     if labels is not None and not np.allclose(labels.affine, scan.affine, atol=1e-3):
-        raise SpadError(f"{case.labels} lies on another grid than {case.image}; expected the same; correct one.")
+        raise SpadError(
+            f"{case.labels} lies on another grid than {case.image}; expected the same; correct one."
+        )
     modality = scan.modality
     if modality is None:
         raise SpadError(
-            f"{case.image} does not tell its modality; expected CT values in HU, or CT or MR in the file's name; "
+            f"{case.image} does not tell its modality; expected CT values in HU, or CT or MR in "
+            f"the file's name; "
             "rename it."
         )
-    return _prepared(case.name, modality, scan, labels, own_names, names, contract, False, case.validation)
+    return _prepared(
+        case.name, modality, scan, labels, own_names, names, contract, False, case.validation
+    )
 
 
-def _from_phantom(index: int, seed: int, names: dict[str, int], contract: Contract, with_labels: bool) -> Prepared:
+def _from_phantom(
+    index: int, seed: int, names: dict[str, int], contract: Contract, with_labels: bool
+) -> Prepared:
     modality = "CT" if index % 2 == 0 else "MR"
     spacing, shape = PHANTOM_GRIDS[modality]
-    made = phantoms.phantom(1000 * (seed + 1) + index, modality=modality, spacing=spacing, shape=shape)
+    made = phantoms.phantom(
+        1000 * (seed + 1) + index, modality=modality, spacing=spacing, shape=shape
+    )
     labels = made.labels if with_labels else None
     name = f"phantom/{index}"
-    return _prepared(name, modality, made.image, labels, phantoms.LABELS, names, contract, True, False)
+    return _prepared(
+        name, modality, made.image, labels, phantoms.LABELS, names, contract, True, False
+    )
 
 
 def _prepared(
@@ -185,16 +210,23 @@ def _prepared(
     known = tuple(sorted(names[own] for own in own_names.values())) if labels is not None else ()
     numbered, centres = None, {}
     if labels is not None:
-        array = _renumbered(labels_on_working_grid(labels, contract.working_spacing), own_names, names, name)
+        array = _renumbered(
+            labels_on_working_grid(labels, contract.working_spacing), own_names, names, name
+        )
         numbered = torch.from_numpy(array)
         centres = {label: _centres(array, label) for label in known if (array == label).any()}
     return Prepared(name, modality, image, numbered, known, centres, unit.da, phantom, validation)
 
 
-def _renumbered(array: np.ndarray, own_names: dict[int, str], names: dict[str, int], case: str) -> np.ndarray:
+def _renumbered(
+    array: np.ndarray, own_names: dict[int, str], names: dict[str, int], case: str
+) -> np.ndarray:
     unnamed = sorted(set(np.unique(array).tolist()) - set(own_names) - {0})
     if unnamed:
-        raise SpadError(f"The labels of {case} hold {unnamed[0]}, which labels.json does not name; add its name.")
+        raise SpadError(
+            f"The labels of {case} hold {unnamed[0]}, which labels.json does not name; add its "
+            f"name."
+        )
     table = np.zeros(max([*own_names, 0]) + 1, np.uint8)
     for own, label in own_names.items():
         table[own] = names[label]

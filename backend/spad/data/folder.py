@@ -1,7 +1,8 @@
-"""Folders of scans: which files are scans, which are their labels, and which are kept for validation.
+"""Folders of scans: which files are scans or labels, and which are kept for validation.
 
-The known layout is `img<ID>.nii.gz` with `label<ID>.nii.gz`, `labels.json` ({"1": "spleen"}) and `split.json`
-({"train": [ID], "validation": [ID]}); any other folder gives all its NIfTI files as scans without labels.
+The known layout is `img<ID>.nii.gz` with `label<ID>.nii.gz`, `labels.json` ({"1": "spleen"}) and
+`split.json` ({"train": [ID], "validation": [ID]}); any other folder gives all its NIfTI files as
+scans without labels.
 """
 
 from __future__ import annotations
@@ -46,14 +47,17 @@ def read_folder(path: str | Path, validation_share: float = 0.2) -> Folder:
 
     Args:
         path: the folder.
-        validation_share: fraction kept for validation where no `split.json` says which; spread evenly over the names.
+        validation_share: fraction kept for validation where no `split.json` says which; spread
+            evenly over the names.
 
     Raises:
         SpadError: no such folder, no scans in it, or a JSON file that does not say what it should.
     """
     path = Path(path)
     if not path.is_dir():
-        raise SpadError(f"{path} is no folder; expected one with NIfTI scans; give such a folder to --data.")
+        raise SpadError(
+            f"{path} is no folder; expected one with NIfTI scans; give such a folder to --data."
+        )
     files = sorted(p for p in path.iterdir() if p.name.endswith(SUFFIXES))
     images = {_identifier(p): p for p in files if p.name.startswith("img")}
     labels = {_identifier(p): p for p in files if p.name.startswith("label")}
@@ -61,10 +65,14 @@ def read_folder(path: str | Path, validation_share: float = 0.2) -> Folder:
         images = {_stem(p): p for p in files}
         labels = {}
     if not images:
-        raise SpadError(f"{path} holds no .nii or .nii.gz file; expected scans such as img0001.nii.gz; give another.")
+        raise SpadError(
+            f"{path} holds no .nii or .nii.gz file; expected scans such as img0001.nii.gz; give "
+            f"another."
+        )
     kept = _validation(path, sorted(images), validation_share)
     cases = tuple(
-        Case(f"{path.name}/{name}", image, labels.get(name), name in kept) for name, image in sorted(images.items())
+        Case(f"{path.name}/{name}", image, labels.get(name), name in kept)
+        for name, image in sorted(images.items())
     )
     return Folder(path, cases, _label_names(path))
 
@@ -81,7 +89,9 @@ def _json(path: Path) -> dict[str, object]:
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise SpadError(f"{path} could not be read as JSON ({error}); correct or remove it.") from error
+        raise SpadError(
+            f"{path} could not be read as JSON ({error}); correct or remove it."
+        ) from error
     if not isinstance(content, dict):
         raise SpadError(f"{path} holds no JSON object; correct or remove it.")
     return content
@@ -94,7 +104,9 @@ def _label_names(path: Path) -> dict[int, str]:
     try:
         return {int(key): str(value) for key, value in _json(file).items()}
     except ValueError as error:
-        raise SpadError(f'{file} must look like {{"1": "spleen"}}; found a key that is no number ({error}).') from error
+        raise SpadError(
+            f'{file} must look like {{"1": "spleen"}}; found a key that is no number ({error}).'
+        ) from error
 
 
 def _validation(path: Path, names: list[str], share: float) -> set[str]:
@@ -102,7 +114,10 @@ def _validation(path: Path, names: list[str], share: float) -> set[str]:
     if file.is_file():
         stated = _json(file).get("validation")
         if not isinstance(stated, list):
-            raise SpadError(f'{file} has no list under "validation"; expected {{"train": [...], "validation": [...]}}.')
+            raise SpadError(
+                f'{file} has no list under "validation"; expected {{"train": [...], '
+                f'"validation": [...]}}.'
+            )
         return {str(name) for name in stated}
     count = round(share * len(names)) if len(names) > 1 else 0
     return {names[(2 * i + 1) * len(names) // (2 * count)] for i in range(count)}

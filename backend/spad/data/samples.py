@@ -1,4 +1,4 @@
-"""Training samples: batch k of a run is a function of the seed and k alone, so a run can stop and go on anywhere."""
+"""Training samples: batch k of a run is a function of the seed and k alone."""
 
 from __future__ import annotations
 
@@ -41,7 +41,11 @@ class Batch:
         """The same batch on another device."""
         moved = {
             name: None if tensor is None else tensor.to(device)
-            for name, tensor in (("image", self.image), ("labels", self.labels), ("known", self.known))
+            for name, tensor in (
+                ("image", self.image),
+                ("labels", self.labels),
+                ("known", self.known),
+            )
         }
         return replace(self, **moved)  # type: ignore[arg-type]
 
@@ -58,7 +62,7 @@ def token_crop(da: int, tokens: Sequence[int]) -> Size:
 
 
 def window_crop(da: int, window: Sequence[int]) -> Size:
-    """Voxels of a segmentation window at `da`: its depth halves with each degree, down to one coarsest cell."""
+    """Voxels of a window at `da`: its depth halves with each degree, down to one coarsest cell."""
     depth, height, width = window
     return max(depth >> da, level_factors(COARSEST_LEVEL, da)[0]), height, width
 
@@ -92,7 +96,7 @@ class Sampler:
         self.das = np.array([scan.da for scan in self.scans])
 
     def batch(self, step: int) -> Batch:
-        """Draw batch `step`: its first scan sets `da`, the others are drawn from scans of the same."""
+        """Draw batch `step`: its first scan sets `da`, the others have the same."""
         rng = np.random.default_rng([self.seed, step])
         first = int(rng.choice(len(self.scans), p=self.weights))
         da = int(self.das[first])
@@ -114,7 +118,9 @@ class Sampler:
         known[[0, *scan.known]] = True
         return known
 
-    def _sample(self, scan: Prepared, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def _sample(
+        self, scan: Prepared, rng: np.random.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         options, size = self.options, self.crop(scan.da)
         centre = self._centre(scan, size, rng)
         matrix = np.eye(3)
@@ -145,7 +151,10 @@ def _weights(scans: Sequence[Prepared], options: DataOptions) -> np.ndarray:
     phantom = np.array([scan.phantom for scan in scans])
     mr = np.array([scan.modality == "MR" for scan in scans]) & ~phantom
     rest = ~phantom & ~mr
-    shares = ((phantom, options.phantom_share), (mr, (1 - options.phantom_share) * options.mr_share))
+    shares = (
+        (phantom, options.phantom_share),
+        (mr, (1 - options.phantom_share) * options.mr_share),
+    )
     remaining = (1 - options.phantom_share) * (1 - options.mr_share)
     weights = np.zeros(len(scans))
     for group, share in (*shares, (rest, remaining)):

@@ -21,8 +21,9 @@ class PriorTerms:
         divergence: KL(mean distribution || uniform), 0 when all codes are used equally.
         entropy: mean entropy of a token's distribution, 0 when every token is one code.
         usage_entropy: entropy of the mean distribution, at most ln K.
-        position_information: mean over positions of H(mean over images) - mean H: what the codes at a position tell
-            about the image. Near 0 while `usage_entropy` is high, tokens only encode where they are.
+        position_information: mean over positions of H(mean over images) - mean H: what the codes at
+            a position tell about the image. Near 0 while `usage_entropy` is high, tokens only
+            encode where they are.
     """
 
     divergence: torch.Tensor
@@ -34,8 +35,9 @@ class PriorTerms:
 def prior_terms(logits: torch.Tensor) -> PriorTerms:
     """Compute the regulariser's terms over all positions, images and processes.
 
-    The mean distribution is that of all processes; its gradient flows through the local part. Everything is computed
-    from log-probabilities, so a code whose probability underflows gives no NaN.
+    The mean distribution is that of all processes; its gradient flows through the local part.
+    Everything is computed from log-probabilities, so a code whose probability underflows gives no
+    NaN.
 
     Args:
         logits: (B, ..., K) of any floating type; the axes between are positions.

@@ -1,7 +1,8 @@
 """Dice and cross entropy for scans in which only some of the organs were labelled.
 
-Source: PUMIT, arXiv 2312.07630, section "segmentation" (Dice + cross entropy, background included, deep supervision);
-an organ that a scan's annotators did not label counts as background there (marginal loss, arXiv 2007.03868).
+Source: PUMIT, arXiv 2312.07630, section "segmentation" (Dice + cross entropy, background included,
+deep supervision); an organ that a scan's annotators did not label counts as background there
+(marginal loss, arXiv 2007.03868).
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ def merge_unlabelled(logits: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
 
     Args:
         logits: (B, K, D, H, W).
-        known: (B, K) booleans, True for the background and the classes that were labelled in that scan.
+        known: (B, K) booleans, True for the background and the classes that were labelled in that
+            scan.
 
     Returns:
         Logits of equal shape; an unlabelled class has probability 0.
@@ -35,7 +37,9 @@ def merge_unlabelled(logits: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
     return torch.cat([background, rest], dim=1)
 
 
-def dice_cross_entropy(logits: torch.Tensor, labels: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+def dice_cross_entropy(
+    logits: torch.Tensor, labels: torch.Tensor, known: torch.Tensor
+) -> torch.Tensor:
     """Mean soft Dice loss over the known classes, plus cross entropy.
 
     Args:
@@ -58,7 +62,7 @@ def dice_cross_entropy(logits: torch.Tensor, labels: torch.Tensor, known: torch.
 def deep_supervision_loss(
     heads: Sequence[torch.Tensor], labels: torch.Tensor, known: torch.Tensor
 ) -> torch.Tensor:
-    """Weigh the heads 8 : 4 : 2 : 1; a coarser head is compared with the labels at its cells' centres.
+    """Weigh the heads 8 : 4 : 2 : 1, each on the labels at its cells' centres.
 
     The authors bring coarser logits to the labels' grid instead, which costs several times as much.
 
@@ -68,11 +72,11 @@ def deep_supervision_loss(
         known: (B, K) booleans.
     """
     weights = [2.0**-i for i in range(len(heads))]
-    total = sum(
-        w * dice_cross_entropy(head, _at_centres(labels, head.shape[-3:]), known)
-        for w, head in zip(weights, heads, strict=True)
-    )
-    return total / sum(weights)
+    terms = [
+        weight * dice_cross_entropy(head, _at_centres(labels, head.shape[-3:]), known)
+        for weight, head in zip(weights, heads, strict=True)
+    ]
+    return torch.stack(terms).sum() / sum(weights)
 
 
 def _at_centres(labels: torch.Tensor, size: Sequence[int]) -> torch.Tensor:

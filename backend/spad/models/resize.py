@@ -1,4 +1,4 @@
-"""Resizing a map of any grid: area means where an axis shrinks, linear interpolation where it grows."""
+"""Resizing of maps: area means where an axis shrinks, linear interpolation where it grows."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch.nn.functional as F
 def resize(x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     """Resize the last three axes of `x`.
 
-    Axes that shrink are averaged over equal areas first (no aliasing), then axes that grow are interpolated
-    linearly between voxel centres. The outer edges of both grids coincide.
+    Axes that shrink are averaged over equal areas first (no aliasing), then axes that grow are
+    interpolated linearly between voxel centres. The outer edges of both grids coincide.
 
     Args:
         x: (B, C, D, H, W), floating point.
@@ -35,7 +35,7 @@ def resize(x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
 
 
 def pad_to_multiple(x: torch.Tensor, factors: Sequence[int]) -> torch.Tensor:
-    """Repeat the last voxel at the far end of each axis until its length is a multiple of its factor.
+    """Repeat the last voxel of each axis until its length is a multiple of its factor.
 
     Args:
         x: (B, C, D, H, W), at least one voxel along each axis.

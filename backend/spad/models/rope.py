@@ -1,8 +1,8 @@
 """Additive three-dimensional rotary position embedding.
 
-In-plane positions turn feature pairs as in EVA-02 (base 10000); the depth position adds its own angle (base 2333) to
-every pair, so that a single slice has exactly the two-dimensional embedding. Source: PUMIT, arXiv 2312.07630,
-section "vision transformer".
+In-plane positions turn feature pairs as in EVA-02 (base 10000); the depth position adds its own
+angle (base 2333) to every pair, so that a single slice has exactly the two-dimensional embedding.
+Source: PUMIT, arXiv 2312.07630, section "vision transformer".
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ PLANE_BASE = 10000.0
 DEPTH_BASE = 2333.0
 
 
-def rotary_angles(grid: Sequence[int], head_dim: int, device: torch.device | None = None) -> torch.Tensor:
+def rotary_angles(
+    grid: Sequence[int], head_dim: int, device: torch.device | None = None
+) -> torch.Tensor:
     """Rotation angle of every feature pair at every token.
 
     Args:
@@ -23,7 +25,8 @@ def rotary_angles(grid: Sequence[int], head_dim: int, device: torch.device | Non
         head_dim: width of an attention head, a multiple of four.
 
     Returns:
-        (z * y * x, head_dim / 2) in radians: the first half of the pairs turns with y, the second with x.
+        (z * y * x, head_dim / 2) in radians: the first half of the pairs turns with y, the second
+        with x.
     """
     pairs = head_dim // 4
     i = torch.arange(pairs, device=device, dtype=torch.float64)

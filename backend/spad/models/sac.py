@@ -1,9 +1,9 @@
-"""Spatially adaptive convolutions: kernels and strides along depth follow the degree of anisotropy `da`.
+"""Spatially adaptive convolutions: kernels and strides along depth follow `da`.
 
-A module stands at a fixed *level*, the number of in-plane halvings before its input. While `da` exceeds the level,
-slices are still too thick to be mixed: a kernel is then summed along depth, which gives the very numbers that the
-full kernel gives on the same slices repeated. Source: PUMIT, arXiv 2312.07630, section "spatially adaptive
-convolution".
+A module stands at a fixed *level*, the number of in-plane halvings before its input. While `da`
+exceeds the level, slices are still too thick to be mixed: a kernel is then summed along depth,
+which gives the very numbers that the full kernel gives on the same slices repeated. Source: PUMIT,
+arXiv 2312.07630, section "spatially adaptive convolution".
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from spad.errors import SpadError
 
 
 def depth_factor_down(halvings: int, level: int, da: int) -> int:
-    """Depth stride of a step that halves the in-plane grid `halvings` times, starting at `level`."""
+    """Depth stride of a step from `level` that halves the in-plane grid `halvings` times."""
     return 2 ** min(halvings, max(0, level + halvings - da))
 
 
 def depth_factor_up(doublings: int, level: int, da: int) -> int:
-    """Depth stride of a step that doubles the in-plane grid `doublings` times, starting at `level`."""
+    """Depth stride of a step from `level` that doubles the in-plane grid `doublings` times."""
     return 2 ** min(doublings, max(0, level - da))
 
 
 def level_factors(level: int, da: int) -> tuple[int, int, int]:
-    """Voxels of the full-resolution grid in one cell of a map at `level`, as (depth, height, width)."""
+    """Voxels of the full grid in one cell of a map at `level`: (depth, height, width)."""
     return depth_factor_down(level, 0, da), 2**level, 2**level
 
 
@@ -77,7 +77,9 @@ class _SpatialKernel(SpatialModule):
         self._summed: dict[int, tuple[tuple[object, ...], torch.Tensor]] = {}
         bound = 1 / math.sqrt(nn.init._calculate_fan_in_and_fan_out(self.weight)[0])
         nn.init.uniform_(self.weight, -bound, bound)
-        if self.bias is not None:  # not 0: a layer norm on a flat patch would keep nothing but its sign
+        if (
+            self.bias is not None
+        ):  # not 0: a layer norm on a flat patch would keep nothing but its sign
             nn.init.uniform_(self.bias, -bound, bound)
 
     def kernel(self, da: int, depth: int) -> torch.Tensor:
@@ -88,8 +90,10 @@ class _SpatialKernel(SpatialModule):
         """
         if da < self.kernel_da:
             raise SpadError(
-                f"This model's kernels were stored for a degree of anisotropy of at least {self.kernel_da}, but the "
-                f"scan has {da}; resample the scan to thicker slices or use a model with full kernels."
+                f"This model's kernels were stored for a degree of anisotropy of at least "
+                f"{self.kernel_da}, but the "
+                f"scan has {da}; resample the scan to thicker slices or use a model with full "
+                f"kernels."
             )
         weight = self.weight
         trained = torch.is_grad_enabled() and weight.requires_grad
@@ -120,7 +124,7 @@ class _SpatialKernel(SpatialModule):
 
 
 class SpatialConv3d(_SpatialKernel):
-    """Convolution with kernel = stride = 2^k (no padding), or a 3x3x3 kernel with stride 1 or 2 (padding 1).
+    """Convolution with kernel = stride = 2^k, or 3x3x3 with stride 1 or 2 and padding 1.
 
     Args:
         in_channels, out_channels: channels.
@@ -143,7 +147,10 @@ class SpatialConv3d(_SpatialKernel):
         bias: bool = True,
     ) -> None:
         if kernel != 3 and (kernel != stride or kernel & (kernel - 1)):
-            raise ValueError(f"kernel {kernel} with stride {stride}: expected 3 with 1 or 2, or equal powers of two")
+            raise ValueError(
+                f"kernel {kernel} with stride {stride}: expected 3 with 1 or 2, or equal powers "
+                f"of two"
+            )
         self.kernel_size, self.stride = kernel, stride
         stored = self._depth(level, kernel_da)[0]
         super().__init__(
@@ -185,9 +192,10 @@ class SpatialConvTranspose3d(_SpatialKernel):
         level: in-plane halvings before the input.
         kernel_da: the `da` already summed into the stored kernel.
         bias: learn an offset.
-        mean: average the kernel along depth instead of summing it. Each slice is written by one tap of the full
-            kernel but by the sum of several taps of a summed one, so that the authors' rule makes a thick slice a
-            multiple of a thin one; a decoder that ends in such a step cannot serve several `da` well.
+        mean: average the kernel along depth instead of summing it. Each slice is written by one tap
+            of the full kernel but by the sum of several taps of a summed one, so that the authors'
+            rule makes a thick slice a multiple of a thin one; a decoder that ends in such a step
+            cannot serve several `da` well.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
-"""Segmentation on SPAD-ViT: an adapter that makes a feature pyramid, and a spatially adaptive U-shaped decoder.
+"""Segmentation on SPAD-ViT: a feature pyramid and a spatially adaptive decoder.
 
-The decoder joins four maps of the transformer (1/4 to 1/32 in plane) with convolutions on the scan itself. Source:
-PUMIT, arXiv 2312.07630, section "segmentation"; the full-resolution part stands at levels 0 and 1 here, so every
-kernel follows the scan's own degree of anisotropy.
+The decoder joins four maps of the transformer (1/4 to 1/32 in plane) with convolutions on the scan
+itself. Source: PUMIT, arXiv 2312.07630, section "segmentation"; the full-resolution part stands at
+levels 0 and 1 here, so every kernel follows the scan's own degree of anisotropy.
 """
 
 from __future__ import annotations
@@ -36,20 +36,26 @@ class InstanceNorm(nn.InstanceNorm3d):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         enabled = torch.backends.cudnn.enabled
-        return torch.instance_norm(x, self.weight, self.bias, None, None, True, 0.0, self.eps, enabled)
+        return torch.instance_norm(
+            x, self.weight, self.bias, None, None, True, 0.0, self.eps, enabled
+        )
 
 
 class ConvBlock(SpatialModule):
     """Two 3x3x3 convolutions, each with instance norm and leaky ReLU."""
 
-    def __init__(self, in_channels: int, channels: int, *, level: int, kernel_da: int, stride: int = 1) -> None:
+    def __init__(
+        self, in_channels: int, channels: int, *, level: int, kernel_da: int, stride: int = 1
+    ) -> None:
         super().__init__()
         first_level = level - stride.bit_length() + 1
         self.conv1 = SpatialConv3d(
             in_channels, channels, 3, stride, level=first_level, kernel_da=kernel_da, bias=False
         )
         self.norm1 = InstanceNorm(channels)
-        self.conv2 = SpatialConv3d(channels, channels, 3, level=level, kernel_da=kernel_da, bias=False)
+        self.conv2 = SpatialConv3d(
+            channels, channels, 3, level=level, kernel_da=kernel_da, bias=False
+        )
         self.norm2 = InstanceNorm(channels)
         self.activation = nn.LeakyReLU(0.01)
 
@@ -60,25 +66,30 @@ class ConvBlock(SpatialModule):
 
 
 class UpBlock(SpatialModule):
-    """Doubles a map, joins it with a skip connection, and mixes both; `level` is that of its output."""
+    """Doubles a map and mixes it with a skip connection; `level` is that of its output."""
 
     def __init__(self, in_channels: int, channels: int, *, level: int, kernel_da: int) -> None:
         super().__init__()
-        self.upsample = SpatialConvTranspose3d(in_channels, channels, 2, level=level + 1, kernel_da=kernel_da)
+        self.upsample = SpatialConvTranspose3d(
+            in_channels, channels, 2, level=level + 1, kernel_da=kernel_da
+        )
         self.mix = ConvBlock(2 * channels, channels, level=level, kernel_da=kernel_da)
 
     def forward(self, x: torch.Tensor, skip: torch.Tensor, da: int) -> torch.Tensor:  # type: ignore[override]
-        """x (B, C_in, ...) at half the grid of skip (B, C, ...) -> (B, C, ...)."""
+        """X (B, C_in, ...) at half the grid of skip (B, C, ...) -> (B, C, ...)."""
         return self.mix(torch.cat([self.upsample(x, da), skip], dim=1), da)
 
 
 class Adapter(nn.Module):
-    """Turns four maps of the transformer (1/16 in plane) into a pyramid at 1/4, 1/8, 1/16 and 1/32."""
+    """Turns four maps of the transformer into a pyramid at 1/4, 1/8, 1/16 and 1/32."""
 
     def __init__(self, dim: int, kernel_da: int) -> None:
         super().__init__()
         self.norms = nn.ModuleList(InstanceNorm(dim) for _ in PYRAMID_LEVELS)
-        up = [SpatialConvTranspose3d(dim, dim, 2, level=level, kernel_da=kernel_da) for level in (4, 3, 4)]
+        up = [
+            SpatialConvTranspose3d(dim, dim, 2, level=level, kernel_da=kernel_da)
+            for level in (4, 3, 4)
+        ]
         self.steps = nn.ModuleList(
             [
                 SpatialSequential(up[0], InstanceNorm(dim), nn.GELU(), up[1]),
@@ -89,14 +100,18 @@ class Adapter(nn.Module):
         )
 
     def forward(self, maps: Sequence[torch.Tensor], da: int) -> list[torch.Tensor]:
-        return [step(norm(x), da) for x, norm, step in zip(maps, self.norms, self.steps, strict=True)]
+        return [
+            step(norm(x), da) for x, norm, step in zip(maps, self.norms, self.steps, strict=True)
+        ]
 
 
 class Lateral(nn.Sequential):
     """Brings a map of the pyramid to the decoder's width."""
 
     def __init__(self, dim: int, channels: int) -> None:
-        super().__init__(nn.Conv3d(dim, channels, 1, bias=False), InstanceNorm(channels), nn.LeakyReLU(0.01))
+        super().__init__(
+            nn.Conv3d(dim, channels, 1, bias=False), InstanceNorm(channels), nn.LeakyReLU(0.01)
+        )
 
 
 class Decoder(nn.Module):
@@ -106,19 +121,29 @@ class Decoder(nn.Module):
         in_channels: channels of the scan.
         dim: width of the pyramid's maps.
         channels: decoder widths at 1/4, 1/8, 1/16 and 1/32.
-        encoder_channels: widths of the convolutions on the scan at 1, 1/2 and, where more are given, 1/4 and 1/8;
-            those are added to the pyramid's maps, so they must equal the decoder's width there. Small models learn
-            faster with them than from tokens alone.
+        encoder_channels: widths of the convolutions on the scan at 1, 1/2 and, where more are
+            given, 1/4 and 1/8; those are added to the pyramid's maps, so they must equal the
+            decoder's width there. Small models learn faster with them than from tokens alone.
         kernel_da: the `da` already summed into the stored kernels.
     """
 
     def __init__(
-        self, in_channels: int, dim: int, channels: Sequence[int], encoder_channels: Sequence[int], kernel_da: int
+        self,
+        in_channels: int,
+        dim: int,
+        channels: Sequence[int],
+        encoder_channels: Sequence[int],
+        kernel_da: int,
     ) -> None:
         super().__init__()
         first_pyramid = PYRAMID_LEVELS[0]
-        if list(encoder_channels[first_pyramid:]) != list(channels[: len(encoder_channels) - first_pyramid]):
-            raise ValueError(f"encoder widths {encoder_channels} must continue as the decoder's {channels} from 1/4 on")
+        if list(encoder_channels[first_pyramid:]) != list(
+            channels[: len(encoder_channels) - first_pyramid]
+        ):
+            raise ValueError(
+                f"encoder widths {encoder_channels} must continue as the decoder's {channels} "
+                f"from 1/4 on"
+            )
         inputs = [in_channels, *encoder_channels]
         self.encoder = nn.ModuleList(
             ConvBlock(inputs[i], width, level=i, kernel_da=kernel_da, stride=2 if i else 1)
@@ -132,7 +157,9 @@ class Decoder(nn.Module):
         )
         self.widths = widths
 
-    def forward(self, scan: torch.Tensor, pyramid: Sequence[torch.Tensor], da: int) -> list[torch.Tensor]:
+    def forward(
+        self, scan: torch.Tensor, pyramid: Sequence[torch.Tensor], da: int
+    ) -> list[torch.Tensor]:
         """Maps of the decoder, finest first: 1, 1/2, 1/4, 1/8, 1/16 in plane."""
         skips: list[torch.Tensor] = []
         x = scan
@@ -163,7 +190,8 @@ class Segmenter(nn.Module):
         decoder_channels: see `Decoder`.
         encoder_channels: see `Decoder`.
         deep_supervision: number of maps that get a head, the finest first.
-        kernel_da: the `da` already summed into all stored kernels; 0 for new models, 2 for the authors'.
+        kernel_da: the `da` already summed into all stored kernels; 0 for new models, 2 for the
+            authors'.
     """
 
     def __init__(
@@ -191,11 +219,15 @@ class Segmenter(nn.Module):
         self.in_channels, self.classes, self.blocks = in_channels, classes, tuple(blocks)
         self.vit = SpatialViT(in_channels=in_channels, kernel_da=kernel_da, **vit)  # type: ignore[arg-type]
         self.adapter = Adapter(self.vit.dim, kernel_da)
-        self.decoder = Decoder(in_channels, self.vit.dim, decoder_channels, encoder_channels, kernel_da)
-        self.heads = nn.ModuleList(nn.Conv3d(width, classes, 1) for width in self.decoder.widths[:deep_supervision])
+        self.decoder = Decoder(
+            in_channels, self.vit.dim, decoder_channels, encoder_channels, kernel_da
+        )
+        self.heads = nn.ModuleList(
+            nn.Conv3d(width, classes, 1) for width in self.decoder.widths[:deep_supervision]
+        )
 
     def factors(self, da: int) -> tuple[int, int, int]:
-        """Voxels in one cell of the coarsest map as (depth, height, width); inputs are padded to multiples."""
+        """Voxels in one cell of the coarsest map as (depth, height, width)."""
         return level_factors(PYRAMID_LEVELS[-1], da)
 
     def pyramid(self, x: torch.Tensor, da: int) -> list[torch.Tensor]:
@@ -210,12 +242,13 @@ class Segmenter(nn.Module):
         """Class logits.
 
         Args:
-            x: (B, C, D, H, W) in the range that the checkpoint's contract states; any shape of at least one voxel,
-                padded at the far end by repeating the last voxel.
+            x: (B, C, D, H, W) in the range that the checkpoint's contract states; any shape of at
+                least one voxel, padded at the far end by repeating the last voxel.
             da: degree of anisotropy.
 
         Returns:
-            (B, classes, D, H, W) first; in training mode also the coarser heads, each on its own padded grid.
+            (B, classes, D, H, W) first; in training mode also the coarser heads, each on its own
+            padded grid.
         """
         depth, height, width = x.shape[-3:]
         maps = self.decoder_maps(pad_to_multiple(x, self.factors(da)), da)

@@ -1,4 +1,4 @@
-"""SPAD-VT, the visual tokenizer: a strided spatially adaptive encoder, soft tokens, and a mirrored decoder.
+"""SPAD-VT, the visual tokenizer: strided encoder, soft tokens, mirrored decoder.
 
 Source: PUMIT, arXiv 2312.07630, section "visual tokenizer"; SPAD-Nets (v2 of the same number).
 """
@@ -42,16 +42,25 @@ def _encoder(in_channels: int, channels: Sequence[int]) -> SpatialSequential:
     width, level = in_channels, 0
     for index, channel in enumerate(channels):
         stride = 2 if index else 4
-        modules += [SpatialConv3d(width, channel, stride, stride, level=level), ChannelNorm(channel), nn.GELU()]
+        modules += [
+            SpatialConv3d(width, channel, stride, stride, level=level),
+            ChannelNorm(channel),
+            nn.GELU(),
+        ]
         width, level = channel, level + stride.bit_length() - 1
     return SpatialSequential(*modules, *_mixing(width, width, level), *_mixing(width, width, level))
 
 
-def _decoder(in_channels: int, code_dim: int, channels: Sequence[int], mean_up: bool) -> SpatialSequential:
+def _decoder(
+    in_channels: int, code_dim: int, channels: Sequence[int], mean_up: bool
+) -> SpatialSequential:
     level = len(channels) + 1
     modules = _mixing(code_dim, channels[-1], level) + _mixing(channels[-1], channels[-1], level)
     for width, channel in zip(channels[:0:-1], channels[-2::-1], strict=True):
-        modules += [SpatialConvTranspose3d(width, channel, 2, level=level, mean=mean_up), *_mixing(channel, channel, level - 1)]
+        modules += [
+            SpatialConvTranspose3d(width, channel, 2, level=level, mean=mean_up),
+            *_mixing(channel, channel, level - 1),
+        ]
         level -= 1
     modules.append(SpatialConvTranspose3d(channels[0], in_channels, 4, level=level, mean=mean_up))
     return SpatialSequential(*modules)
@@ -62,7 +71,8 @@ class Tokenizer(nn.Module):
 
     Args:
         in_channels: channels of the scan; the authors repeat a gray scan three times.
-        channels: width after each stage; the first divides the in-plane grid by 4, each further one by 2.
+        channels: width after each stage; the first divides the in-plane grid by 4, each further one
+            by 2.
         codes: size K of the codebook.
         code_dim: width of a code; the last channel width when None.
         mean_up: average the decoder's kernels along depth where the authors sum them; see
@@ -105,8 +115,8 @@ class Tokenizer(nn.Module):
         """Code logits.
 
         Args:
-            x: (B, C, D, H, W) in [-1, 1], any shape of at least one voxel; padded at the far end by repeating the
-                last voxel until each axis holds whole tokens.
+            x: (B, C, D, H, W) in [-1, 1], any shape of at least one voxel; padded at the far end by
+                repeating the last voxel until each axis holds whole tokens.
             da: degree of anisotropy.
 
         Returns:

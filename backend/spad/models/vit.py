@@ -1,7 +1,7 @@
 """SPAD-ViT: an EVA-02-shaped transformer on spatially adaptive patches, and its masked-image head.
 
-Source: PUMIT, arXiv 2312.07630, sections "vision transformer" and "masked image modelling"; EVA-02 (arXiv 2303.11331)
-for the block.
+Source: PUMIT, arXiv 2312.07630, sections "vision transformer" and "masked image modelling"; EVA-02
+(arXiv 2303.11331) for the block.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LEVEL = 4
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with query and value offsets and rotary positions on all but the first token."""
+    """Multi-head self-attention with rotary positions on all but the first token."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
@@ -34,7 +34,11 @@ class Attention(nn.Module):
     def forward(self, x: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
         """(B, 1 + L, dim), angles (L, head_dim / 2) -> (B, 1 + L, dim)."""
         offset = torch.cat([self.query_bias, torch.zeros_like(self.query_bias), self.value_bias])
-        q, k, v = (F.linear(x, self.qkv.weight, offset)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k, v = (
+            (F.linear(x, self.qkv.weight, offset))
+            .unflatten(-1, (3, self.heads, -1))
+            .permute(2, 0, 3, 1, 4)
+        )
         q, k = (torch.cat([t[:, :, :1], rotate(t[:, :, 1:], angles)], dim=2) for t in (q, k))
         mixed = F.scaled_dot_product_attention(q, k, v)
         return self.projection(mixed.transpose(1, 2).flatten(2))
@@ -77,7 +81,8 @@ class SpatialViT(nn.Module):
         dim: width of a token; `dim / heads` must be a multiple of four.
         depth: number of blocks.
         heads: attention heads.
-        position_grid: (z, y, x) of the learnt position table, resized to the token grid of each scan.
+        position_grid: (z, y, x) of the learnt position table, resized to the token grid of each
+            scan.
         kernel_da: the `da` already summed into the patch kernel.
     """
 
@@ -128,19 +133,26 @@ class SpatialViT(nn.Module):
         tokens = patches.flatten(2).transpose(1, 2)
         if masked is not None and mask_token is not None:
             tokens = torch.where(masked[..., None], mask_token.to(tokens.dtype), tokens)
-        tokens = torch.cat([self.cls_token.expand(len(tokens), -1, -1).to(tokens.dtype), tokens], dim=1)
+        tokens = torch.cat(
+            [self.cls_token.expand(len(tokens), -1, -1).to(tokens.dtype), tokens], dim=1
+        )
         return tokens, rotary_angles(grid, self.head_dim, tokens.device), grid
 
     def forward(
-        self, x: torch.Tensor, da: int, masked: torch.Tensor | None = None, mask_token: torch.Tensor | None = None
+        self,
+        x: torch.Tensor,
+        da: int,
+        masked: torch.Tensor | None = None,
+        mask_token: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Final-norm tokens.
 
         Args:
-            x: (B, C, D, H, W), any shape of at least one voxel, padded at the far end to whole tokens.
+            x: (B, C, D, H, W), any shape of at least one voxel, padded at the far end to whole
+                tokens.
             da: degree of anisotropy.
-            masked: (B, L) booleans; these tokens are replaced by `mask_token` after their position was added, so
-                they keep rotary positions only.
+            masked: (B, L) booleans; these tokens are replaced by `mask_token` after their position
+                was added, so they keep rotary positions only.
             mask_token: (1, 1, dim).
 
         Returns:
@@ -152,7 +164,7 @@ class SpatialViT(nn.Module):
         return self.norm(tokens)
 
     def feature_maps(self, x: torch.Tensor, da: int, blocks: Sequence[int]) -> list[torch.Tensor]:
-        """Outputs of the given blocks as maps (B, dim, z, y, x), without the class token and the final norm."""
+        """Give the outputs of blocks as maps (B, dim, z, y, x), without class token and norm."""
         tokens, angles, grid = self._start(x, da, None, None)
         maps = []
         for index, block in enumerate(self.blocks):

@@ -1,4 +1,4 @@
-"""The engine: Lightning runs the steps; this module gives it batches, rates, the run directory and exact resume."""
+"""The engine: Lightning steps; batches, rates, the run directory and exact resume from here."""
 
 from __future__ import annotations
 
@@ -68,12 +68,16 @@ class Batches(Dataset):
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Split parameters: no decay for biases, norms, position tables, class and mask tokens and the codebook."""
-    decayed, free = [], []
+    """Split parameters: no decay for biases, norms, positions, tokens and the codebook."""
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         plain = parameter.ndim < 2 or name.rsplit(".", 1)[-1] in UNDECAYED
         (free if plain else decayed).append(parameter)
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
+    return [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": free, "weight_decay": 0.0},
+    ]
 
 
 class _Module(lightning.LightningModule):
@@ -104,7 +108,9 @@ class _Module(lightning.LightningModule):
         options = self.recipe.optimiser
         return torch.optim.AdamW(parameter_groups(self.model, options.weight_decay), lr=options.lr)
 
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+    def transfer_batch_to_device(
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
         return batch.to(device)
 
     def rate(self, done: float) -> float:
@@ -128,7 +134,8 @@ class _Module(lightning.LightningModule):
         loss, figures = self.task.loss(batch, self.clock.progress(self.step))
         if not torch.isfinite(loss):
             raise SpadError(
-                f"The loss became {loss.item()} at step {self.step + 1}; expected a finite number; lower "
+                f"The loss became {loss.item()} at step {self.step + 1}; expected a finite "
+                f"number; lower "
                 "--optimiser.lr or look for damaged scans."
             )
         for name, value in {"loss": loss.item(), **figures}.items():
@@ -186,7 +193,7 @@ class _Module(lightning.LightningModule):
         self._saved = self.step
 
     def _state(self) -> dict[str, Any]:
-        name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+        name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002
         return {
             "step": self.step,
             "best": self.best,
@@ -195,12 +202,18 @@ class _Module(lightning.LightningModule):
             "optimizer": self.optimizers().optimizer.state_dict(),  # type: ignore[union-attr]
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-            "numpy": (name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss),
+            "numpy": (
+                name,
+                torch.from_numpy(np.asarray(keys, dtype=np.int64)),
+                position,
+                has_gauss,
+                gauss,
+            ),
             "python": random.getstate(),
         }
 
     def take_up(self, checkpoint: Checkpoint) -> dict[str, Any]:
-        """Load weights, counters and random states; the optimiser's state is given back for later."""
+        """Load weights, counters and random states; give back the optimiser's state."""
         model, _ = file.load(checkpoint.path / MODEL_FILE)
         self.model.load_state_dict(model.state_dict())
         state = torch.load(checkpoint.path / STATE_FILE, weights_only=True)
@@ -211,7 +224,7 @@ class _Module(lightning.LightningModule):
         if state["cuda"] and torch.cuda.is_available():
             torch.cuda.set_rng_state_all(state["cuda"])
         name, keys, *rest = state["numpy"]
-        np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+        np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
         random.setstate(state["python"])
         return state["optimizer"]
 
@@ -220,7 +233,9 @@ class _LoadOptimizer(lightning.Callback):
     def __init__(self, state: dict[str, Any]) -> None:
         self.state = state
 
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_train_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
         trainer.optimizers[0].load_state_dict(self.state)
 
 
@@ -283,13 +298,15 @@ def fit(
 
 def _half(precision: str, device: torch.device) -> bool:
     if precision not in ("auto", "bf16", "float32"):
-        raise SpadError(f"The recipe's precision is {precision!r}; expected auto, bf16 or float32; correct it.")
+        raise SpadError(
+            f"The recipe's precision is {precision!r}; expected auto, bf16 or float32; correct it."
+        )
     return precision == "bf16" or (precision == "auto" and computes_bfloat16(device))
 
 
 @contextmanager
 def _interrupts(module: _Module) -> Iterator[None]:
-    """The first interrupt ends the run after its step and a checkpoint; a second one ends it at once."""
+    """Let the first interrupt end the run after a checkpoint, a second one at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -33,7 +33,8 @@ class MaskedImageTask:
         self.model = MaskedImageModel(**recipe.model)
         if self.model.architecture["codes"] != self.tokenizer.codes:
             raise SpadError(
-                f"The recipe predicts {self.model.architecture['codes']} codes, but the tokenizer {recipe.tokenizer!r} "
+                f"The recipe predicts {self.model.architecture['codes']} codes, but the "
+                f"tokenizer {recipe.tokenizer!r} "
                 f"has {self.tokenizer.codes}; set --model.codes {self.tokenizer.codes}."
             )
         self.recipe = recipe
@@ -46,7 +47,9 @@ class MaskedImageTask:
     def _terms(self, batch: Batch) -> MaskedTerms:
         self.tokenizer.to(batch.image.device)
         with torch.no_grad():
-            logits = self.tokenizer.encode(to_model_range(batch.image, self.tokenizer.in_channels), batch.da)
+            logits = self.tokenizer.encode(
+                to_model_range(batch.image, self.tokenizer.in_channels), batch.da
+            )
             target = F.softmax(logits.float(), -1).flatten(1, 3)
         rng = np.random.default_rng([self.recipe.seed, batch.step, 0x3A5C])
         masks = [random_mask(target.shape[1], self.recipe.mask_ratio, rng) for _ in target]
@@ -64,4 +67,8 @@ class MaskedImageTask:
         terms = [self._terms(batch) for batch in batches]
         cross_entropy = torch.stack([t.cross_entropy for t in terms]).mean().item()
         divergence = torch.stack([t.divergence for t in terms]).mean().item()
-        return {"cross_entropy": cross_entropy, "kl": divergence, "negative_cross_entropy": -cross_entropy}
+        return {
+            "cross_entropy": cross_entropy,
+            "kl": divergence,
+            "negative_cross_entropy": -cross_entropy,
+        }

@@ -1,4 +1,4 @@
-"""A recipe: every number of a training run, typed, read from YAML, changed from the command line."""
+"""A recipe: every number of a training run, typed, from YAML and the command line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TASKS = ("tokenizer", "mim", "segmentation")
 
 @dataclass
 class Optimiser:
-    """AdamW with a linear warm-up and a cosine to `final_lr`; no decay on biases, norms and embeddings."""
+    """AdamW with a linear warm-up and a cosine to `final_lr`."""
 
     lr: float = 1e-3
     final_lr: float = 1e-6
@@ -111,11 +111,14 @@ class Recipe:
         return _build(cls, _mapping(text, where), where)
 
 
-def resolve(name: str, preset: str | None = None, overrides: Mapping[str, str] | None = None) -> Recipe:
+def resolve(
+    name: str, preset: str | None = None, overrides: Mapping[str, str] | None = None
+) -> Recipe:
     """Make a recipe from a named recipe or a YAML file, a preset and overrides.
 
     Args:
-        name: "tokenizer", "mim", "segmentation", another name in the package's `recipes` folder, or a YAML file.
+        name: "tokenizer", "mim", "segmentation", another name in the package's `recipes` folder, or
+            a YAML file.
         preset: a name under the recipe's `presets`; the first one when None.
         overrides: dotted key -> YAML text, such as {"optimiser.lr": "3e-4"}.
 
@@ -125,19 +128,26 @@ def resolve(name: str, preset: str | None = None, overrides: Mapping[str, str] |
     path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in FOLDER.glob("*.yaml")))
-        raise SpadError(f"There is no recipe {name!r}; expected one of {known} or a YAML file; choose one of those.")
+        raise SpadError(
+            f"There is no recipe {name!r}; expected one of {known} or a YAML file; choose one of "
+            f"those."
+        )
     content = _mapping(path.read_text(), path.name)
     presets = content.pop("presets", {})
     if presets:
         preset = preset or next(iter(presets))
         if preset not in presets:
-            raise SpadError(f"Recipe {name!r} has no preset {preset!r}; expected one of {', '.join(presets)}.")
+            raise SpadError(
+                f"Recipe {name!r} has no preset {preset!r}; expected one of {', '.join(presets)}."
+            )
         content = _merge(_merge(content, presets[preset]), {"preset": preset})
     for key, text in (overrides or {}).items():
         content = _merge(content, _nested(key, yaml.safe_load(text)))
     recipe = _build(Recipe, content, f"recipe {name!r}")
     if recipe.task not in TASKS:
-        raise SpadError(f"Recipe {name!r} has the task {recipe.task!r}; expected one of {', '.join(TASKS)}.")
+        raise SpadError(
+            f"Recipe {name!r} has the task {recipe.task!r}; expected one of {', '.join(TASKS)}."
+        )
     return recipe
 
 
@@ -145,9 +155,13 @@ def _mapping(text: str, where: str) -> dict[str, Any]:
     try:
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise SpadError(f"{where} is not YAML ({str(error).splitlines()[0]}); correct it and try again.") from error
+        raise SpadError(
+            f"{where} is not YAML ({str(error).splitlines()[0]}); correct it and try again."
+        ) from error
     if not isinstance(content, dict):
-        raise SpadError(f"{where} holds {type(content).__name__}; expected keys and values; correct it.")
+        raise SpadError(
+            f"{where} holds {type(content).__name__}; expected keys and values; correct it."
+        )
     return content
 
 
@@ -169,8 +183,12 @@ def _build(cls: type, content: Mapping[str, Any], where: str) -> Any:
     hints = typing.get_type_hints(cls)
     unknown = sorted(set(content) - set(hints))
     if unknown:
-        raise SpadError(f"{where} has the unknown key {unknown[0]!r}; expected one of {', '.join(hints)}.")
-    return cls(**{key: _value(hints[key], value, f"{where}, {key}") for key, value in content.items()})
+        raise SpadError(
+            f"{where} has the unknown key {unknown[0]!r}; expected one of {', '.join(hints)}."
+        )
+    return cls(
+        **{key: _value(hints[key], value, f"{where}, {key}") for key, value in content.items()}
+    )
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:

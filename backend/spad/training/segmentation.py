@@ -39,7 +39,7 @@ class SegmentationTask:
         return deep_supervision_loss(heads, batch.labels, batch.known), {}
 
     def validate(self, batches: Sequence[Batch]) -> Figures:
-        """Dice of each label over all voxels of the batches, and its mean over labels that occur."""
+        """Dice of each label over all voxels of the batches, and the mean over those that occur."""
         classes = len(self.names) + 1
         overlap, total = torch.zeros(classes), torch.zeros(classes)
         for batch in batches:
@@ -50,5 +50,12 @@ class SegmentationTask:
             overlap += torch.bincount(found[found == wanted], minlength=classes)
             total += torch.bincount(found.flatten(), minlength=classes)
             total += torch.bincount(wanted.flatten(), minlength=classes)
-        dice = {name: (2 * overlap[i] / total[i]).item() for i, name in self.names.items() if total[i] > 0}
-        return {"dice": sum(dice.values()) / max(1, len(dice)), **{f"dice_{name}": d for name, d in dice.items()}}
+        dice = {
+            name: (2 * overlap[i] / total[i]).item()
+            for i, name in self.names.items()
+            if total[i] > 0
+        }
+        return {
+            "dice": sum(dice.values()) / max(1, len(dice)),
+            **{f"dice_{name}": d for name, d in dice.items()},
+        }

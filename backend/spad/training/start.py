@@ -64,10 +64,14 @@ def train(
     """
     resolved = resolve(recipe, preset, overrides)
     schedule = dataclasses.replace(
-        resolved.schedule, steps=steps or resolved.schedule.steps, minutes=minutes or resolved.schedule.minutes
+        resolved.schedule,
+        steps=steps or resolved.schedule.steps,
+        minutes=minutes or resolved.schedule.minutes,
     )
     sources = [str(Path(path).resolve()) for path in data]
-    resolved = dataclasses.replace(resolved, schedule=schedule, seed=seed, init=init, sources=sources)
+    resolved = dataclasses.replace(
+        resolved, schedule=schedule, seed=seed, init=init, sources=sources
+    )
     folders = _folders(resolved)
     run = runs.create(runs.new_run_path(out), dataclasses.asdict(resolved))
     _run(run, resolved, folders, None, progress)
@@ -84,7 +88,10 @@ def resume(run: str | Path, progress: Progress = silent) -> Path:
     path = Path(run)
     state = runs.read_state(path).state
     if state in ("finished", "running"):
-        raise SpadError(f"{path} is {state}; expected a run that was stopped or failed; there is nothing to resume.")
+        raise SpadError(
+            f"{path} is {state}; expected a run that was stopped or failed; there is nothing to "
+            f"resume."
+        )
     recipe = Recipe.from_yaml((path / "recipe.yaml").read_text(), "recipe.yaml")
     checkpoint = runs.load_checkpoint_folder(path) if runs.checkpoint_steps(path) else None
     _run(path, recipe, _folders(recipe), checkpoint, progress)
@@ -92,7 +99,11 @@ def resume(run: str | Path, progress: Progress = silent) -> Path:
 
 
 def _run(
-    run: Path, recipe: Recipe, folders: Sequence[Folder], checkpoint: runs.Checkpoint | None, progress: Progress
+    run: Path,
+    recipe: Recipe,
+    folders: Sequence[Folder],
+    checkpoint: runs.Checkpoint | None,
+    progress: Progress,
 ) -> None:
     with runs.RunWriter(run) as writer:
         writer.rewind(checkpoint.step if checkpoint else 0)
@@ -102,7 +113,11 @@ def _run(
         if recipe.init and checkpoint is None:
             writer.log(start_from(task.model, recipe.init))
         train_sampler, validation = _samplers(recipe, cohort)
-        batches = [validation.batch(i) for i in range(recipe.schedule.validation_batches)] if validation else []
+        batches = (
+            [validation.batch(i) for i in range(recipe.schedule.validation_batches)]
+            if validation
+            else []
+        )
         fit(task, recipe, writer, train_sampler, batches, progress=progress, checkpoint=checkpoint)
 
 
@@ -132,10 +147,14 @@ def _samplers(recipe: Recipe, cohort: Cohort) -> tuple[Sampler, Sampler | None]:
 
     classes = len(cohort.label_names) + 1 if cohort.label_names else 0
     train_scans, kept = cohort.part(validation=False), cohort.part(validation=True)
-    sampler = Sampler(train_scans, recipe.data, crop, classes=classes, seed=recipe.seed, augment=True)
+    sampler = Sampler(
+        train_scans, recipe.data, crop, classes=classes, seed=recipe.seed, augment=True
+    )
     if not kept:
         return sampler, None
-    return sampler, Sampler(kept, recipe.data, crop, classes=classes, seed=recipe.seed + 1, augment=False)
+    return sampler, Sampler(
+        kept, recipe.data, crop, classes=classes, seed=recipe.seed + 1, augment=False
+    )
 
 
 def _task(recipe: Recipe, cohort: Cohort) -> Task:
@@ -181,7 +200,7 @@ def _hardware() -> str:
 
 
 def start_from(model: nn.Module, name: str) -> str:
-    """Copy the weights of equal name and shape from another model; a bare transformer fits into one with a head.
+    """Copy weights of equal name and shape; a bare transformer fits into a model with a head.
 
     Returns:
         One sentence: how many weights were taken.
@@ -191,9 +210,17 @@ def start_from(model: nn.Module, name: str) -> str:
     """
     source, _ = file.load(zoo.find(name).path)
     own = model.state_dict()
-    given = {**{f"vit.{key}": value for key, value in source.state_dict().items()}, **source.state_dict()}
-    fitting = {key: value for key, value in given.items() if key in own and own[key].shape == value.shape}
+    given = {
+        **{f"vit.{key}": value for key, value in source.state_dict().items()},
+        **source.state_dict(),
+    }
+    fitting = {
+        key: value for key, value in given.items() if key in own and own[key].shape == value.shape
+    }
     if not fitting:
-        raise SpadError(f"No weight of {name!r} has the name and shape of one of this model's; use one of its family.")
+        raise SpadError(
+            f"No weight of {name!r} has the name and shape of one of this model's; use one of "
+            f"its family."
+        )
     model.load_state_dict(fitting, strict=False)
     return f"Took {len(fitting)} of {len(own)} weights from {name}."

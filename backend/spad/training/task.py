@@ -1,4 +1,4 @@
-"""What a training task gives the engine: a model, its loss on a batch, how to judge it, and its card."""
+"""What a task gives the engine: a model, its loss, how to judge it, and its card."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ class Task(Protocol):
     """One kind of training.
 
     Attributes:
-        model: the model that is trained.
         score: the validation figure by which the best checkpoint is chosen, the higher the better.
     """
 
-    model: nn.Module
     score: str
+
+    @property
+    def model(self) -> nn.Module:
+        """The model that is trained."""
 
     def loss(self, batch: Batch, progress: float) -> tuple[torch.Tensor, Figures]:
         """Loss of a batch and its terms; `progress` is the fraction of the run that is done."""

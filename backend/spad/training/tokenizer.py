@@ -33,9 +33,12 @@ class TokenizerTask:
         return self._card
 
     def warm_up(self, progress: float) -> float:
-        """Weight of the regulariser, 0 to 1: the tokenizer learns to reconstruct before it is regularised."""
+        """Weight of the regulariser, 0 to 1: reconstruction is learnt first."""
         loss = self.recipe.loss
-        return min(1.0, max(0.0, (progress - loss.prior_start) / max(1e-9, loss.prior_full - loss.prior_start)))
+        return min(
+            1.0,
+            max(0.0, (progress - loss.prior_start) / max(1e-9, loss.prior_full - loss.prior_start)),
+        )
 
     def loss(self, batch: Batch, progress: float) -> tuple[torch.Tensor, Figures]:
         """See `Task`."""

@@ -1,4 +1,4 @@
-"""Batches: a function of seed and step alone, of one da, with the labels each scan's annotators drew."""
+"""Batches: a function of seed and step alone, of one da, with what annotators drew."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from spad.data.options import DataOptions
 from spad.data.samples import Batch, Sampler, token_crop, window_crop
 
 
-def scan(name: str, da: int, known: tuple[int, ...], modality: str = "CT", phantom: bool = False) -> Prepared:
+def scan(
+    name: str, da: int, known: tuple[int, ...], modality: str = "CT", phantom: bool = False
+) -> Prepared:
     rng = np.random.default_rng(len(name) + da)
     labels = np.zeros((24, 40, 40), np.uint8)
     centres = {}
@@ -20,7 +22,15 @@ def scan(name: str, da: int, known: tuple[int, ...], modality: str = "CT", phant
         centres[label] = np.argwhere(labels == label).astype(np.float32)
     image = torch.from_numpy(rng.random(labels.shape, dtype=np.float32)).half()
     return Prepared(
-        name, modality, image, torch.from_numpy(labels), known, centres, da, phantom, validation=False
+        name,
+        modality,
+        image,
+        torch.from_numpy(labels),
+        known,
+        centres,
+        da,
+        phantom,
+        validation=False,
     )
 
 
@@ -35,7 +45,8 @@ def sampler(seed: int = 0, augment: bool = True) -> Sampler:
 
 
 def equal(one: Batch, two: Batch) -> bool:
-    assert one.labels is not None and two.labels is not None
+    assert one.labels is not None
+    assert two.labels is not None
     return torch.equal(one.image, two.image) and torch.equal(one.labels, two.labels)
 
 
@@ -54,7 +65,8 @@ def test_every_batch_has_one_da_and_its_crop() -> None:
 def test_known_names_what_was_labelled() -> None:
     for step in range(10):
         batch = sampler().batch(step)
-        assert batch.labels is not None and batch.known is not None
+        assert batch.labels is not None
+        assert batch.known is not None
         for labels, known in zip(batch.labels, batch.known, strict=True):
             assert known[labels.unique()].all()
         if batch.da == 1:

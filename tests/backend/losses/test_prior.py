@@ -1,4 +1,4 @@
-"""The prior regulariser: a gradient on one process, no NaN, and the figures that show a collapse."""
+"""The prior regulariser: a gradient on one process, no NaN, signs of a collapse."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ class TestGradient:
     def test_reaches_the_logits_on_one_process(self) -> None:
         logits = torch.randn(2, 3, 4, 4, 64, requires_grad=True)
         regulariser(logits).backward()
-        assert logits.grad is not None and logits.grad.norm() > 1e-4
+        assert logits.grad is not None
+        assert logits.grad.norm() > 1e-4
 
     def test_agrees_with_the_plain_formula(self) -> None:
         logits = torch.randn(3, 5, 7, dtype=torch.float64, requires_grad=True)
