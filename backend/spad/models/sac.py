@@ -9,6 +9,7 @@ arXiv 2312.07630, section "spatially adaptive convolution".
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -174,13 +175,25 @@ class SpatialConv3d(_SpatialKernel):
         """(B, C_in, D, H, W) -> (B, C_out, D', H', W')."""
         taps, depth_stride, depth_padding = self._depth(self.level, da)
         padding = 1 if self.kernel_size == 3 else 0
-        return F.conv3d(
-            x,
-            self.kernel(da, taps),
-            self.bias,
-            stride=(depth_stride, self.stride, self.stride),
-            padding=(depth_padding, padding, padding),
-        )
+        exact = _needs_float32(x, taps)
+        with torch.autocast("cpu", enabled=False) if exact else nullcontext():
+            return F.conv3d(
+                x.float() if exact else x,
+                self.kernel(da, taps),
+                self.bias,
+                stride=(depth_stride, self.stride, self.stride),
+                padding=(depth_padding, padding, padding),
+            )
+
+
+def _needs_float32(x: torch.Tensor, taps: int) -> bool:
+    """Tell where torch 2.13 goes wrong in bfloat16 on processors.
+
+    There the weight gradient of a convolution with three taps on a map of depth two reads memory
+    that nobody wrote.
+    """
+    training = torch.is_grad_enabled() and torch.is_autocast_enabled("cpu")
+    return training and x.device.type == "cpu" and taps == 3 and x.shape[2] == 2
 
 
 class SpatialConvTranspose3d(_SpatialKernel):

@@ -73,6 +73,8 @@ def train(
         resolved, schedule=schedule, seed=seed, init=init, sources=sources
     )
     folders = _folders(resolved)
+    if init:
+        zoo.find(init)
     run = runs.create(runs.new_run_path(out), dataclasses.asdict(resolved))
     _run(run, resolved, folders, None, progress)
     return run

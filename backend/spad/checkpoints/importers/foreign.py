@@ -189,9 +189,8 @@ def _read_pickle(file: Path) -> Any:
         return torch.load(file, map_location="cpu", weights_only=True)
     # a broken or hostile file can raise anything from inside the unpickler
     except Exception as error:
-        reason = str(error).strip().splitlines()
         raise SpadError(
-            f"{file} is no plain checkpoint, or a pickle that needs code, which is refused "
-            f"({reason[0] if reason else type(error).__name__}); expected tensors in plain "
-            "dictionaries; save the weights alone (torch.save of the state dict, or safetensors)."
+            f"{file} is no plain checkpoint, or a pickle that needs code, which is refused; expected "
+            "tensors in plain dictionaries; save the weights alone (torch.save of the state dict, or "
+            "safetensors)."
         ) from error
