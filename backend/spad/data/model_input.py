@@ -155,6 +155,11 @@ def unit_volume(
 
     A scan that gets coarser is read slab by slab, so that no float copy of all of it is made.
     """
+    if volume.is_labels:
+        raise SpadError(
+            f"{volume.source.path or 'The volume'} holds labels, but a model works on a scan; give "
+            "the scan that the labels belong to."
+        )
     contract = contract_for(card, modality or volume.modality)
     scan = one_phase(volume, phase)
     limits = scan_limits(scan, contract)

@@ -272,3 +272,8 @@ def test_one_voxel() -> None:
     assert made.da == 5
     assert made.tensor.shape == (1, 1, 3, 4)
     assert torch.allclose(made.tensor, torch.tensor(0.5))
+
+
+def test_labels_are_no_scan(ct_phantom) -> None:
+    with pytest.raises(SpadError, match="holds labels"):
+        unit_volume(ct_phantom.labels, Wants(), "CT")

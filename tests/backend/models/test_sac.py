@@ -212,3 +212,27 @@ def test_sequences_hand_da_on_to_those_that_ask():
     assert outer(torch.rand(1, 1, 4, 8, 8), 4).shape == (1, 2, 2, 2, 2)
     assert outer(torch.rand(1, 1, 4, 8, 8), 5).shape == (1, 2, 4, 2, 2)
     assert outer(torch.rand(1, 1, 4, 8, 8), 0).shape == (1, 2, 1, 2, 2)
+
+
+def test_gradients_in_bfloat16_are_right_on_a_map_of_depth_two() -> None:
+    torch.manual_seed(0)
+    conv = SpatialConv3d(32, 32, 3, level=0)
+    x = torch.randn(1, 32, 2, 6, 6)
+    gradients = []
+    for half in (False, True):
+        conv.weight.grad = None
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            y = conv(x.bfloat16() if half else x, 0)
+        y.float().square().sum().backward()
+        gradients.append(conv.weight.grad)
+    wanted, found = gradients
+    assert (found - wanted).norm() < 0.02 * wanted.norm()
+
+
+@pytest.mark.parametrize("da", [0, 1, 2])
+def test_averaged_kernels_write_thick_slices_as_bright_as_thin_ones(da: int) -> None:
+    up = SpatialConvTranspose3d(3, 2, 4, level=2, mean=True)
+    torch.nn.init.constant_(up.weight, 0.5)
+    y = up(torch.ones(1, 3, 2, 4, 4), da)
+    assert y.shape[2] == 2 * (4 >> da)
+    torch.testing.assert_close(y, (1.5 + up.bias).view(1, 2, 1, 1, 1).expand_as(y))

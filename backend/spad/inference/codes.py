@@ -1,0 +1,216 @@
+"""Scan to soft tokens and back, window by window: no model sees a large scan all at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from spad.data.model_input import UnitVolume, coarser_affine
+from spad.device import inference
+from spad.inference.models import parameters_device
+from spad.inference.windows import Windows
+from spad.models.tokenizer import Tokenizer
+from spad.models.vit import MaskedImageModel, SpatialViT
+from spad.progress import Progress
+from spad.volumes.anisotropy import FLAT
+
+TOKENIZER_WINDOW = (6, 16, 16)
+TOKENIZER_OVERLAP = (2, 4, 4)
+MASKING_WINDOW = (6, 10, 10)
+MASKING_OVERLAP = (2, 4, 4)
+"""In tokens, as (depth, height, width)."""
+SMALLEST = 1e-12
+"""Probabilities below this count as this where a logarithm is taken."""
+
+
+@dataclass(frozen=True, eq=False)
+class TokenGrid:
+    """The tokens of a scan.
+
+    Attributes:
+        shape: tokens along depth, height and width.
+        factors: voxels in a token along the same axes.
+        size: voxels of the scan's working grid; the last tokens may reach beyond it.
+        da: degree of anisotropy.
+        affine: (4, 4), index of a token to RAS+ mm of its centre.
+    """
+
+    shape: tuple[int, int, int]
+    factors: tuple[int, int, int]
+    size: tuple[int, int, int]
+    da: int
+    affine: np.ndarray
+
+    def windows(self, window: Sequence[int], overlap: Sequence[int]) -> Windows:
+        """Lay windows of tokens; slices of 2D images never share one."""
+        if self.da == FLAT:
+            window, overlap = (1, *window[1:]), (0, *overlap[1:])
+        return Windows(self.shape, window, overlap)
+
+    def voxels(self, cells: Sequence[slice]) -> tuple[slice, slice, slice]:
+        """The voxels of a box of tokens (cut off at the scan's far end)."""
+        z, y, x = (
+            slice(c.start * f, min(c.stop * f, n))
+            for c, f, n in zip(cells, self.factors, self.size, strict=True)
+        )
+        return z, y, x
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """Soft tokens of a scan.
+
+    Attributes:
+        probabilities: (z, y, x, K) float32.
+        position_information: mean over a window's positions of H(mean over windows) - mean H, in
+            nats; None where there is only one window.
+    """
+
+    probabilities: np.ndarray
+    position_information: float | None
+
+
+def token_grid(unit: UnitVolume, factors: Sequence[int]) -> TokenGrid:
+    """Lay the grid of tokens over a scan; it starts at the scan's outer edge."""
+    z, y, x = (-(-n // f) for n, f in zip(unit.array.shape, factors, strict=True))
+    fz, fy, fx = (int(f) for f in factors)
+    return TokenGrid(
+        shape=(z, y, x),
+        factors=(fz, fy, fx),
+        size=unit.frame.size,
+        da=unit.da,
+        affine=coarser_affine(unit.affine, factors),
+    )
+
+
+def encode(model: Tokenizer, unit: UnitVolume, grid: TokenGrid, progress: Progress) -> Tokens:
+    """Tokenize a scan.
+
+    Each token is taken from the window in which it lies most central.
+
+    Args:
+        model: the tokenizer, on its device.
+        unit: the scan in [0, 1].
+        grid: of `token_grid`.
+        progress: told at each window.
+    """
+    windows = grid.windows(TOKENIZER_WINDOW, TOKENIZER_OVERLAP)
+    probabilities = np.empty((*grid.shape, model.codes), np.float32)
+    mean: np.ndarray | None = None
+    entropies = 0.0
+    for number, window in enumerate(windows):
+        progress(number / len(windows), "Encoding")
+        x = _tensor(model, unit, grid.voxels(window.cells))
+        with inference(x.device, exact=True):
+            found = torch.softmax(model.encode(x, grid.da)[0].float(), dim=-1).cpu().numpy()
+        probabilities[window.owned] = found[window.owned_inside]
+        mean = found.astype(np.float64) if mean is None else mean + found
+        entropies += float(entropy(found).mean())
+    information = None
+    if mean is not None and len(windows) > 1:
+        at_position = float(entropy(mean / len(windows)).mean())
+        information = at_position - entropies / len(windows)
+    return Tokens(probabilities, information)
+
+
+def decode(
+    model: Tokenizer,
+    probabilities: np.ndarray,
+    unit: UnitVolume,
+    grid: TokenGrid,
+    progress: Progress,
+) -> np.ndarray:
+    """Reconstruct a scan from its soft tokens.
+
+    Args:
+        model: the tokenizer, on its device.
+        probabilities: (z, y, x, K).
+        unit: the scan in [0, 1], for its grid and contract.
+        grid: of `token_grid`.
+        progress: told at each window.
+
+    Returns:
+        (D, H, W) float32 in [0, 1]; the windows are blended, so they leave no seams.
+    """
+    windows = grid.windows(TOKENIZER_WINDOW, TOKENIZER_OVERLAP)
+    blend = windows.weights(grid.size, grid.factors, gaussian=False)
+    image = np.zeros(grid.size, np.float32)
+    device = parameters_device(model)
+    for number, window in enumerate(windows):
+        progress(number / len(windows), "Decoding")
+        voxels = blend.voxels(window)
+        size = [s.stop - s.start for s in voxels]
+        p = torch.from_numpy(np.ascontiguousarray(probabilities[window.cells]))[None].to(device)
+        with inference(device, exact=True):
+            decoded = model.decode(p, grid.da, size)[0].float().mean(0).cpu().numpy()
+        image[voxels] += unit.contract.from_model(decoded) * blend.of(window)
+    return np.clip(image, 0, 1, out=image)
+
+
+def predict(
+    model: MaskedImageModel,
+    unit: UnitVolume,
+    grid: TokenGrid,
+    masked: np.ndarray,
+    progress: Progress,
+) -> np.ndarray:
+    """Let a masked-image model predict the hidden tokens.
+
+    Args:
+        model: on its device.
+        unit: the scan in [0, 1].
+        grid: of `token_grid`.
+        masked: (z, y, x) booleans, True where hidden.
+        progress: told at each window.
+
+    Returns:
+        (N, K) float32 probabilities of the hidden tokens, in C order.
+    """
+    windows = grid.windows(MASKING_WINDOW, MASKING_OVERLAP)
+    numbers = np.full(grid.shape, -1)
+    numbers[masked] = np.arange(np.count_nonzero(masked))
+    predicted: np.ndarray | None = None
+    for number, window in enumerate(windows):
+        progress(number / len(windows), "Filling in")
+        wanted = masked[window.owned]
+        if not wanted.any():
+            continue
+        x = _tensor(model.vit, unit, grid.voxels(window.cells))
+        hidden = np.ascontiguousarray(masked[window.cells])
+        with inference(x.device, exact=True):
+            logits = model(x, grid.da, torch.from_numpy(hidden.reshape(1, -1)).to(x.device))
+            found = torch.softmax(logits[0].float(), dim=-1).cpu().numpy()
+        found = found.reshape(*hidden.shape, -1)[window.owned_inside]
+        if predicted is None:
+            predicted = np.empty((np.count_nonzero(masked), found.shape[-1]), np.float32)
+        predicted[numbers[window.owned][wanted]] = found[wanted]
+    assert predicted is not None
+    return predicted
+
+
+def entropy(probabilities: np.ndarray) -> np.ndarray:
+    """Entropy over the last axis in nats; codes without probability add nothing."""
+    p = np.asarray(probabilities)
+    return np.asarray(-(p * np.log(np.maximum(p, SMALLEST))).sum(-1))
+
+
+def cross_entropy(wanted: np.ndarray, predicted: np.ndarray) -> float:
+    """Mean over tokens of -sum wanted * log predicted, in nats.
+
+    Args:
+        wanted: (N, K) probabilities.
+        predicted: (N, K) or (K,) probabilities; those below 1e-12 count as 1e-12.
+    """
+    log = np.log(np.maximum(predicted, SMALLEST))
+    return float(-(wanted * log).sum(-1, dtype=np.float64).mean())
+
+
+def _tensor(
+    model: Tokenizer | SpatialViT, unit: UnitVolume, voxels: tuple[slice, ...]
+) -> torch.Tensor:
+    """A window as the model takes it: (1, C, D, H, W), a gray scan in every channel."""
+    x = torch.from_numpy(unit.contract.to_model(unit.array[voxels])).to(parameters_device(model))
+    return x[None, None].expand(1, model.in_channels, *x.shape)
