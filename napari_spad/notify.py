@@ -1,0 +1,22 @@
+"""One sentence to the person in front of the screen."""
+
+from __future__ import annotations
+
+import logging
+
+_log = logging.getLogger(__name__)
+
+
+def error(sentence: str) -> None:
+    """Show an error as a napari notification."""
+    from napari.utils.notifications import Notification, NotificationSeverity, notification_manager
+
+    _log.info("shown: %s", sentence)
+    notification_manager.dispatch(Notification(sentence, NotificationSeverity.ERROR))
+
+
+def info(sentence: str) -> None:
+    """Show good news as a napari notification."""
+    from napari.utils.notifications import show_info
+
+    show_info(sentence)

@@ -1,0 +1,277 @@
+"""Training from the viewer, without Qt: data from open layers, processes that outlive napari."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from spad.checkpoints.zoo import spad_home
+from spad.errors import SpadError
+from spad.training import runs
+from spad.volumes.volume import Volume
+
+RECIPES = {
+    "segmentation": "Organs: learn labels from scans with labels",
+    "tokenizer": "Tokens: learn to compress scans and give them back",
+    "mim": "Masks: learn to fill in hidden tokens",
+}
+"""Recipe and what it does."""
+
+KINDS = {"segmentation": "segmenter", "tokenizer": "tokenizer", "mim": "mim"}
+"""Recipe and the kind of model that it makes."""
+
+PRESETS = ("tiny", "small", "base")
+FAVOURITES = {
+    "segmentation": ("dice", "mean_dice", "loss"),
+    "tokenizer": ("psnr", "loss"),
+    "mim": ("cross_entropy", "loss"),
+}
+_SHARED = ("step", "time", "phase")
+_LOG = "start.log"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to train.
+
+    Attributes:
+        recipe: a key of `RECIPES`.
+        data: folders of scans.
+        preset: the model's size.
+        minutes: how long, or None.
+        steps: how many steps, or None.
+        init: a model to start from, or None.
+        name: of the run's folder.
+    """
+
+    recipe: str
+    data: tuple[str, ...]
+    preset: str = "tiny"
+    minutes: float | None = None
+    steps: int | None = None
+    init: str | None = None
+    name: str = "run"
+
+    def arguments(self, out: Path) -> list[str]:
+        """Give the arguments of `spad train`."""
+        words = ["train", self.recipe]
+        for folder in self.data:
+            words += ["--data", folder]
+        words += ["--out", str(out), "--preset", self.preset]
+        if self.minutes is not None:
+            words += ["--minutes", f"{self.minutes:g}"]
+        if self.steps is not None:
+            words += ["--steps", str(self.steps)]
+        if self.init:
+            words += ["--init", self.init]
+        return words
+
+
+@dataclass
+class Started:
+    """A training process that this napari started.
+
+    Attributes:
+        run: the run's folder.
+        process: the process.
+        log: where it writes what it would say on a terminal.
+    """
+
+    run: Path
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def failure(self) -> str:
+        """Say why it ended before there was a run; "" while it works or if there is one."""
+        code = self.process.poll()
+        if code in (None, 0, 130) or runs.is_run(self.run):
+            return ""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        said = lines[-1] if lines else f"it ended with exit code {code}"
+        return f"Training did not start: {said}"
+
+
+@dataclass
+class Curves:
+    """The figures of a run by name, phase and step, read as the run goes on.
+
+    Attributes:
+        run: the run's folder.
+    """
+
+    run: Path
+    _offset: int = 0
+    _records: list[dict[str, Any]] = field(default_factory=list)
+
+    def update(self) -> bool:
+        """Read what was added; tell whether there was anything."""
+        found = runs.read_metrics(self.run, self._offset)
+        if found.restarted:
+            self._records = []
+        self._offset = found.offset
+        self._records += found.records
+        return bool(found.records) or found.restarted
+
+    @property
+    def names(self) -> list[str]:
+        """The figures that there are, in the order of their first appearance."""
+        found: dict[str, None] = {}
+        for record in self._records:
+            found |= {
+                name: None
+                for name, value in record.items()
+                if name not in _SHARED and not isinstance(value, str | bool | dict | list)
+            }
+        return list(found)
+
+    def curves(self, name: str) -> dict[str, tuple[list[float], list[float]]]:
+        """Give one figure's curves: phase to steps and values."""
+        curves: dict[str, tuple[list[float], list[float]]] = {}
+        for record in self._records:
+            if name in record:
+                steps, values = curves.setdefault(str(record.get("phase")), ([], []))
+                value = record[name]
+                steps.append(float(record["step"]))
+                values.append(float("nan") if value is None else float(value))
+        return curves
+
+    def favourite(self, recipe: str) -> str:
+        """Name the figure to show first."""
+        names = self.names
+        wanted = [name for name in FAVOURITES.get(recipe, ("loss",)) if name in names]
+        return (wanted or names or [""])[0]
+
+
+def runs_folder() -> Path:
+    """Give the folder in which runs are made."""
+    return spad_home() / "runs"
+
+
+def start(plan: Plan) -> Started:
+    """Start `spad train` as a process that outlives this one.
+
+    Raises:
+        SpadError: the folder for runs cannot be made, or the process cannot be started.
+    """
+    folder = runs_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SpadError(
+            f"The folder {folder} cannot be made ({error.strerror or error}); set SPAD_HOME to a "
+            "folder that may be written."
+        ) from error
+    run = runs.new_run_path(folder / plan.name)
+    return _launch(run, plan.arguments(run))
+
+
+def resume(run: Path) -> Started:
+    """Start `spad resume` as a process that outlives this one.
+
+    Raises:
+        SpadError: the process cannot be started.
+    """
+    return _launch(run, ["resume", str(run)])
+
+
+def task_of(run: Path) -> str:
+    """Name the recipe of a run; "" where it cannot be read."""
+    try:
+        recipe = runs.read_recipe(run)
+    except SpadError:
+        return ""
+    return str(recipe.get("task") or recipe.get("recipe") or "")
+
+
+def write_cases(cases: Sequence[tuple[Volume, Volume | None]], folder: Path) -> Path:
+    """Write open scans, with their labels, as a folder to train from.
+
+    Args:
+        cases: scan and labels on its grid, or None.
+        folder: a folder, made if it is not there.
+
+    Returns:
+        The folder: `img<ID>.nii.gz`, `label<ID>.nii.gz`, `labels.json`.
+
+    Raises:
+        SpadError: labels disagree about a name, or the folder cannot be written.
+    """
+    from spad.volumes.files import write
+
+    names = _merged_names([labels for _, labels in cases if labels is not None])
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if names:
+            plain = {str(label): name for label, name in sorted(names.items())}
+            (folder / "labels.json").write_text(json.dumps(plain, indent=1), encoding="utf-8")
+    except OSError as error:
+        raise SpadError(
+            f"{folder} cannot be written ({error.strerror or error}); set SPAD_HOME to a folder "
+            "that may be written."
+        ) from error
+    for number, (scan, labels) in enumerate(cases, start=1):
+        name = f"{number:04d}" + (f"_{scan.modality.lower()}" if scan.modality else "")
+        write(scan, folder / f"img{name}.nii.gz")
+        if labels is not None:
+            write(labels, folder / f"label{name}.nii.gz")
+            # the folder's labels.json says the names; one file is enough
+            (folder / f"label{name}.labels.json").unlink(missing_ok=True)
+    return folder
+
+
+def new_data_folder() -> Path:
+    """Give a new folder for data from open layers."""
+    return spad_home() / "data" / time.strftime("layers-%Y%m%d-%H%M%S")
+
+
+def _merged_names(volumes: Sequence[Volume]) -> dict[int, str]:
+    import numpy as np
+
+    merged: dict[int, str] = {}
+    for volume in volumes:
+        known = volume.label_names or {}
+        for label in np.unique(volume.array).tolist():
+            if not label:
+                continue
+            name = known.get(label, merged.get(label, f"label_{label}"))
+            if merged.setdefault(label, name) != name:
+                raise SpadError(
+                    f"Label {label} is called {merged[label]!r} in one layer and {name!r} in "
+                    "another; expected one name for each number: train from layers that agree."
+                )
+    return merged
+
+
+def _launch(run: Path, arguments: list[str]) -> Started:
+    log = run.parent / f".{run.name}.{_LOG}"
+    try:
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "spad", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                **_of_its_own(),
+            )
+    except OSError as error:
+        raise SpadError(
+            f"The training process cannot be started ({error.strerror or error}); check that "
+            f"{run.parent} may be written."
+        ) from error
+    return Started(run, process, log)
+
+
+def _of_its_own() -> dict[str, Any]:
+    """Give what keeps a process alive when this one ends, on any system."""
+    if sys.platform == "win32":
+        flags = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
+        return {"creationflags": flags}
+    return {"start_new_session": True}

@@ -1,0 +1,82 @@
+"""How docks are laid out: compact columns, forms, texts that wrap."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QFrame,
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QLayout,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
+
+_WIDTH = 330
+
+
+def text(words: str = "", *, faint: bool = False) -> QLabel:
+    """Make a label that wraps and can be copied from."""
+    label = QLabel(words)
+    label.setWordWrap(True)
+    label.setTextFormat(Qt.TextFormat.PlainText)
+    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+    policy = QSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
+    policy.setHeightForWidth(True)
+    label.setSizePolicy(policy)
+    if faint:
+        label.setStyleSheet("QLabel { color: palette(mid); font-size: 11px; }")
+    return label
+
+
+def line() -> QFrame:
+    """Make a thin line between two parts of a dock."""
+    frame = QFrame()
+    frame.setFrameShape(QFrame.Shape.HLine)
+    return frame
+
+
+def column(widget: QWidget, *, bare: bool = False) -> QVBoxLayout:
+    """Give a dock, or a bare part of one, its compact vertical layout."""
+    layout = QVBoxLayout(widget)
+    if bare:
+        layout.setContentsMargins(0, 0, 0, 0)
+    else:
+        widget.setMinimumWidth(_WIDTH)
+        layout.setContentsMargins(8, 6, 8, 6)
+    layout.setSpacing(6)
+    return layout
+
+
+class Form(QGridLayout):
+    """Names on the left, fields on the right, as high as their wrapped texts need."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setHorizontalSpacing(8)
+        self.setVerticalSpacing(5)
+        self.setColumnStretch(1, 1)
+
+    def add(self, name: str, field: QWidget | QLayout) -> None:
+        """Add a row."""
+        at = self.rowCount()
+        if name:
+            side = Qt.AlignmentFlag.AlignTop
+            if not isinstance(field, QLabel):
+                side = Qt.AlignmentFlag.AlignVCenter
+            self.addWidget(QLabel(name), at, 0, side)
+        if isinstance(field, QLayout):
+            self.addLayout(field, at, 1)
+        else:
+            self.addWidget(field, at, 1)
+
+
+def row(*widgets: QWidget) -> QHBoxLayout:
+    """Put widgets side by side."""
+    layout = QHBoxLayout()
+    layout.setSpacing(4)
+    for widget in widgets:
+        layout.addWidget(widget)
+    return layout

@@ -1,0 +1,154 @@
+"""What the docks that run a model share: scan, modality, model, run, cancel, errors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from qtpy.QtWidgets import QVBoxLayout, QWidget
+
+from napari_spad import jobs, layers, notify
+from napari_spad.widgets.choosers import ModalityChooser, ModelChooser, ScanChooser
+from napari_spad.widgets.forms import Form, column, text
+from napari_spad.widgets.notices import follow, notices
+from napari_spad.widgets.run_row import RunRow
+
+if TYPE_CHECKING:
+    from napari import Viewer
+    from napari.layers import Layer
+
+    from spad.volumes.volume import Volume
+    from spad.worker.messages import Request
+
+
+class JobDock(QWidget):
+    """A dock that runs one model on one scan in the worker.
+
+    A subclass says which `kind` of model and which `verb`, makes the request, adds its own
+    options and shows the result.
+    """
+
+    kind: ClassVar[str]
+    verb: ClassVar[str]
+    title: ClassVar[str]
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__()
+        self._viewer = napari_viewer
+        self._job: jobs.RunningJob | None = None
+        self.scans = ScanChooser(napari_viewer)
+        self.modality = ModalityChooser()
+        self.modality_reason = text(faint=True)
+        self.models = ModelChooser(self.kind)
+        self.about = text(faint=True)
+        self.run_row = RunRow(self.verb)
+        layout = column(self)
+        form = Form()
+        form.add("Scan", self.scans)
+        form.add("Modality", self.modality)
+        form.add("", self.modality_reason)
+        form.add("Model", self.models)
+        form.add("", self.about)
+        self.add_options(form)
+        layout.addLayout(form)
+        layout.addWidget(self.run_row)
+        self.add_results(layout)
+        self._connect()
+        self._show()
+
+    def add_options(self, form: Form) -> None:
+        """Add rows of its own to the form."""
+
+    def add_results(self, layout: QVBoxLayout) -> None:
+        """Add what shows the results below the Run button."""
+
+    def request(self, volume: Volume, model: str) -> Request:
+        """Make the request from what the dock says."""
+        raise AssertionError("a dock makes its own request")
+
+    def show_result(self, value: Any, layer: Layer) -> str:
+        """Show an answer for the scan that it was asked for; give one line for the status."""
+        raise AssertionError("a dock shows its own result")
+
+    def show_scan(self, layer: Layer | None) -> None:
+        """Take note of another scan being chosen."""
+
+    def run(self) -> None:
+        """Start the job."""
+        volume, layer, entry = self.scans.volume, self.scans.layer, self.models.entry
+        if volume is None or entry is None or self._job is not None:
+            return
+        job = jobs.run(self, self.request(volume, str(entry.path)), f"{self.title} {layer.name}")
+        job.progressed.connect(self.run_row.show_progress)
+        job.succeeded.connect(lambda value: self._succeeded(value, layer))
+        job.failed.connect(self._failed)
+        job.cancelled.connect(lambda: self._ended("Cancelled."))
+        self._job = job
+        self.run_row.set_running(True, "Starting the worker ...")
+        job.start()
+
+    def cancel(self) -> None:
+        """Cancel the job."""
+        if self._job is not None:
+            self._job.cancel()
+
+    def _connect(self) -> None:
+        self.run_row.run.connect(self.run)
+        self.run_row.cancel.connect(self.cancel)
+        self.scans.chosen.connect(self._show)
+        self.models.currentIndexChanged.connect(self._model_chosen)
+        follow(self, notices.scan_changed, self._scan_changed)
+        follow(self, notices.models_changed, self._show)
+
+    def _scan_changed(self, uuid: str) -> None:
+        volume = self.scans.volume
+        if volume is not None and volume.source.uuid == uuid:
+            self._show()
+
+    def _show(self, layer: object = None) -> None:
+        volume = self.scans.volume
+        self.modality.show_scan(volume)
+        self.modality_reason.setText(self.modality.reason)
+        self.modality_reason.setVisible(bool(self.modality.reason))
+        self.models.offer(None if volume is None else volume.modality)
+        self._model_chosen()
+        self.show_scan(self.scans.layer)
+
+    def _model_chosen(self, index: int = 0) -> None:
+        self.about.setText(self.models.about)
+        self.about.setToolTip(self.models.details)
+        self.run_row.set_ready(self.why_not())
+
+    def why_not(self) -> str:
+        """Say why it cannot run now, or nothing."""
+        volume = self.scans.volume
+        if volume is None:
+            return "Open a scan first: Scan dock, File > Open, or File > Open Sample > SPAD."
+        if volume.modality is None:
+            return "Say first whether this is CT or MR."
+        if self.models.entry is None:
+            return f"There is no {self.kind} model for {volume.modality}; train or import one."
+        return ""
+
+    def _succeeded(self, value: Any, layer: Layer) -> None:
+        words = self.show_result(value, layer)
+        if layer.ndim > 3:
+            words += " Of the series, the first time was taken."
+        self._ended(words)
+
+    def _failed(self, sentence: str) -> None:
+        self._ended(sentence)
+        notify.error(sentence)
+
+    def _ended(self, words: str) -> None:
+        self._job = None
+        self.run_row.set_running(False, words)
+
+
+def add_layer(viewer: Viewer, data: layers.LayerData) -> Any:
+    """Add a layer data tuple to the viewer and give the layer."""
+    array, kwargs, kind = data
+    return (
+        viewer.add_labels(array, **kwargs)
+        if kind == "labels"
+        else viewer.add_image(array, **kwargs)
+    )

@@ -1,0 +1,103 @@
+"""Training from the viewer, without a screen: data, arguments, curves, failures."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+
+import nibabel
+import numpy as np
+import pytest
+
+from napari_spad import training_jobs
+from napari_spad.training_jobs import Curves, Plan
+from spad.errors import SpadError
+from spad.volumes.files import read
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("SPAD_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def test_arguments_are_those_of_the_command_line(tmp_path):
+    plan = Plan("mim", ("a", "b"), preset="small", steps=7, init="organs")
+    assert plan.arguments(tmp_path) == [
+        *("train", "mim", "--data", "a", "--data", "b", "--out", str(tmp_path)),
+        *("--preset", "small", "--steps", "7", "--init", "organs"),
+    ]
+
+
+def test_open_layers_become_a_folder_that_training_reads(tmp_path, ct_phantom, mr_phantom):
+    cases = [(ct_phantom.image, ct_phantom.labels), (mr_phantom.image, mr_phantom.labels)]
+    folder = training_jobs.write_cases(cases, tmp_path / "data")
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == [
+        "img0001_ct.nii.gz",
+        "img0002_mr.nii.gz",
+        "label0001_ct.nii.gz",
+        "label0002_mr.nii.gz",
+        "labels.json",
+    ]
+    assert json.loads((folder / "labels.json").read_text())["6"] == "liver"
+    again = read(folder / "img0002_mr.nii.gz")
+    assert again.modality == "MR"
+    assert again.da == mr_phantom.image.da
+    one = nibabel.load(folder / "img0001_ct.nii.gz")
+    other = nibabel.load(folder / "label0001_ct.nii.gz")
+    assert np.allclose(one.affine, other.affine)
+    liver = np.asarray(other.dataobj) == 6
+    assert np.array_equal(
+        np.sort(one.get_fdata()[liver]),
+        np.sort(ct_phantom.image.values()[ct_phantom.labels.array == 6]),
+    )
+
+
+def test_layers_that_disagree_about_a_name_are_refused(tmp_path, ct_phantom):
+    other = replace(ct_phantom.labels, label_names={6: "spleen"})
+    with pytest.raises(SpadError, match="Label 6 is called 'liver'"):
+        training_jobs.write_cases(
+            [(ct_phantom.image, ct_phantom.labels), (ct_phantom.image, other)], tmp_path / "data"
+        )
+
+
+def test_a_start_that_fails_is_told_in_a_sentence(home, tmp_path):
+    started = training_jobs.start(Plan("tokenizer", (str(tmp_path / "nowhere"),), steps=1))
+    started.process.wait(120)
+    assert started.failure().startswith("Training did not start: ")
+    assert "nowhere" in started.failure()
+
+
+def write_metrics(run, records, mode="a"):
+    run.mkdir(exist_ok=True)
+    with (run / "metrics.jsonl").open(mode) as file:
+        file.writelines(json.dumps(record) + "\n" for record in records)
+
+
+def test_curves_grow_with_the_run(tmp_path):
+    run = tmp_path / "run"
+    curves = Curves(run)
+    assert not curves.update()
+    write_metrics(run, [{"step": 1, "time": 1.0, "phase": "train", "loss": 3.0, "lr": 0.1}])
+    assert curves.update()
+    write_metrics(run, [{"step": 2, "time": 2.0, "phase": "validation", "loss": None, "dice": 0.5}])
+    assert curves.update()
+    assert not curves.update()
+    assert curves.names == ["loss", "lr", "dice"]
+    found = curves.curves("loss")
+    assert found["train"] == ([1.0], [3.0])
+    assert np.isnan(found["validation"][1][0])
+    assert curves.favourite("segmentation") == "dice"
+
+
+def test_curves_follow_a_run_that_was_cut_back(tmp_path):
+    run = tmp_path / "run"
+    curves = Curves(run)
+    records = [{"step": n, "time": time.time(), "phase": "train", "loss": n} for n in range(4)]
+    write_metrics(run, records)
+    curves.update()
+    write_metrics(run, records[:2], mode="w")
+    curves.update()
+    assert curves.curves("loss")["train"][0] == [0.0, 1.0]
