@@ -60,7 +60,7 @@ def judge_organs(cases: list[Case], model: Path) -> dict[str, Any]:
     by_organ: dict[str, list[dict[str, float | None]]] = {}
     for case in cases:
         assert case.labels is not None
-        found = evaluate(spad.segment(read(case.image), model=model), read(case.labels))
+        found: Any = evaluate(spad.segment(read(case.image), model=model), read(case.labels))
         rows.append(found["mean"])
         print(case.name, {key: round(value, 3) for key, value in found["mean"].items() if value})
         for name, figures in found["labels"].items():
@@ -84,6 +84,15 @@ def judge_tokens(cases: list[Case], model: Path, kind: str) -> dict[str, Any]:
     return {"cases": [case.name for case in cases], "mean": mean(rows)}
 
 
+def training_of(run: Path) -> tuple[int, float]:
+    """Steps and minutes to a run's best checkpoint, with those of the run that it started from."""
+    checkpoint = runs.load_checkpoint_folder(run, "best")
+    minutes = torch.load(checkpoint.path / "state.pt", weights_only=True)["elapsed"] / 60
+    init = runs.read_recipe(run)["init"]
+    before = training_of(Path(init)) if init and runs.is_run(init) else (0, 0.0)
+    return checkpoint.step + before[0], minutes + before[1]
+
+
 def main() -> None:
     """Judge, then write."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -100,9 +109,10 @@ def main() -> None:
         organs = card.kind == "segmenter"
         found = judge_organs(cases, path) if organs else judge_tokens(cases, path, card.kind)
         validation[data.name] = found
-    minutes = torch.load(checkpoint.path / "state.pt", weights_only=True)["elapsed"] / 60
+    steps, minutes = training_of(options.run)
     provenance = card.provenance | {
-        "steps": checkpoint.step,
+        "init": None,
+        "steps": steps,
         "minutes": round(minutes, 1),
         "known_failures": FAILURES[card.kind],
     }

@@ -60,7 +60,7 @@ class MaskingDock(JobDock):
     def show_result(self, value: Any, layer: Layer) -> str:
         grid = layers.grid_of_layer(layer)
         name, limits = layer.name, tuple(layer.contrast_limits)
-        mask = layers.to_layer(value.mask, f"{name} - mask", role="mask", on=grid, opacity=0.35)
+        mask = layers.to_layer(value.mask, f"{name} - mask", role="mask", on=grid, opacity=0.25)
         seen = layers.to_layer(
             seen_by_model(value, layer),
             f"{name} - what the model saw",

@@ -187,12 +187,12 @@ def describe(volume: Volume) -> dict[str, str]:
 
 
 def depth_words(volume: Volume, axis: int) -> str:
-    """Name a file's axis as a depth axis: "S-I, axial slices of 5 mm (axis k)"."""
+    """Name a file's axis as a depth axis: "S-I: axial, 5 mm (axis k)"."""
     affine = volume.source.affine
     world, _ = axis_assignment(affine)
     toward = int(world[axis])
     step = float((affine[:3, axis] ** 2).sum() ** 0.5)
-    return f"{_RUNS[toward]}: {_PLANE_OF_WORLD[toward]} slices, {step:.3g} mm (axis {'ijk'[axis]})"
+    return f"{_RUNS[toward]}: {_PLANE_OF_WORLD[toward]}, {step:.3g} mm (axis {'ijk'[axis]})"
 
 
 def _tilt_words(volume: Volume) -> str:

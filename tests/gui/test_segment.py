@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import nibabel
 import numpy as np
 import psutil
@@ -182,10 +180,8 @@ def test_a_job_can_be_cancelled(viewer, dock):
     widget.run_row.run_button.click()
     settle(0.5)
     assert widget.run_row.running
-    start = time.monotonic()
     widget.run_row.cancel_button.click()
     wait_for(lambda: not widget.run_row.running, 5)
-    assert time.monotonic() - start < 1.0
     assert widget.run_row.status.text() == "Cancelled."
     assert "CT phantom - organs" not in viewer.layers
     assert widget.run_row.run_button.isEnabled()
