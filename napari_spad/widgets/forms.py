@@ -9,6 +9,7 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QLayout,
+    QScrollArea,
     QSizePolicy,
     QVBoxLayout,
     QWidget,
@@ -39,15 +40,28 @@ def line() -> QFrame:
 
 
 def column(widget: QWidget, *, bare: bool = False) -> QVBoxLayout:
-    """Give a dock, or a bare part of one, its compact vertical layout."""
-    layout = QVBoxLayout(widget)
+    """Give a dock, which scrolls where it is too low, or a bare part of one its vertical layout."""
     if bare:
+        layout = QVBoxLayout(widget)
         layout.setContentsMargins(0, 0, 0, 0)
     else:
         widget.setMinimumWidth(_WIDTH)
+        layout = QVBoxLayout(_scrolling(widget))
         layout.setContentsMargins(8, 6, 8, 6)
     layout.setSpacing(6)
     return layout
+
+
+def _scrolling(widget: QWidget) -> QWidget:
+    area, inside = QScrollArea(), QWidget()
+    area.setWidgetResizable(True)
+    area.setFrameShape(QFrame.Shape.NoFrame)
+    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    area.setWidget(inside)
+    outside = QVBoxLayout(widget)
+    outside.setContentsMargins(0, 0, 0, 0)
+    outside.addWidget(area)
+    return inside
 
 
 class Form(QGridLayout):

@@ -11,13 +11,13 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QFileDialog, QLabel, QPushButton, QVBoxLayout
 
 from napari_spad import jobs, layers, notify, view
-from napari_spad.colors import readable
 from napari_spad.widgets.choosers import LayerChooser, is_scan
 from napari_spad.widgets.forms import line, row, text
 from napari_spad.widgets.job_dock import JobDock, add_layer
 from napari_spad.widgets.notices import follow
 from napari_spad.widgets.organs import ClickPicker, OrganTable, number
 from spad.volumes.axes import from_canonical
+from spad.volumes.colors import readable
 from spad.worker.messages import Describe, Segment
 
 if TYPE_CHECKING:

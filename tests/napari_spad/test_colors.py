@@ -8,8 +8,9 @@ import itertools
 import numpy as np
 import pytest
 
-from napari_spad.colors import code_colormap, label_colormap, organ_color, readable
+from napari_spad.colors import code_colormap, label_colormap
 from spad.phantoms import LABELS
+from spad.volumes.colors import organ_color, readable
 
 
 def test_organs_are_told_apart():

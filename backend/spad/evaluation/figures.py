@@ -20,6 +20,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from spad.volumes.axes import to_canonical
+from spad.volumes.colors import Rgba, organ_color, readable
 from spad.volumes.volume import Volume
 
 Centre = tuple[int, ...]
@@ -27,24 +28,6 @@ Limits = tuple[float, float]
 
 PLANES = {"axial": "RLAP", "coronal": "RLSI", "sagittal": "APSI"}
 """Plane -> letters at its left, right, upper and lower edge; planes in order of the cut axis."""
-
-COLOURS = (
-    "#d9534f",
-    "#f0a63c",
-    "#f5d547",
-    "#7ec850",
-    "#1fa187",
-    "#b5651d",
-    "#f48fb1",
-    "#e6194b",
-    "#4363d8",
-    "#42d4f4",
-    "#c77dff",
-    "#ccff33",
-    "#fff3c4",
-    "#9fb8ad",
-)
-"""One colour per label, in the order of the ids, again from the start after the last."""
 
 HIDDEN = "#33506e"
 """The colour that covers a hidden token."""
@@ -203,13 +186,13 @@ def organs_figure(
     for ax, plane, mark in zip(axes, scans, marks, strict=True):
         show(ax, plane, window)
         for number in np.unique(mark.pixels[mark.pixels != 0]):
-            colour = colour_of(int(number))
+            colour = organ_color(names.get(int(number), str(number)))
             _overlay(ax, plane, mark.pixels == number, colour, 0.4)
             _outline(ax, plane, mark.pixels == number, colour)
     _scale_bar(axes[0], scans[0])
     handles = [
-        Patch(color=colour_of(number), label=f"{name.replace('_', ' ')}  {volume:.1f} mL")
-        for number, name in sorted(names.items())
+        Patch(color=organ_color(name), label=f"{readable(name)}  {volume:.1f} mL")
+        for _, name in sorted(names.items())
         if (volume := millilitres.get(name)) is not None
     ]
     figure.legend(handles=handles, loc="lower center", ncols=4, frameon=False, fontsize=9)
@@ -262,11 +245,6 @@ def save(figure: Figure, path: Path) -> Path:
     return path
 
 
-def colour_of(number: int) -> str:
-    """The colour of a label."""
-    return COLOURS[(number - 1) % len(COLOURS)]
-
-
 def show(ax: Axes, plane: Plane, limits: Limits, colours: str = "gray") -> Any:
     """Show a plane in mm with the letters of its edges; give the image."""
     image = ax.imshow(
@@ -294,7 +272,9 @@ def show(ax: Axes, plane: Plane, limits: Limits, colours: str = "gray") -> Any:
     return image
 
 
-def _overlay(ax: Axes, plane: Plane, mask: NDArray[np.bool_], colour: str, opacity: float) -> None:
+def _overlay(
+    ax: Axes, plane: Plane, mask: NDArray[np.bool_], colour: str | Rgba, opacity: float
+) -> None:
     shown = np.ma.masked_where(~mask, np.ones(mask.shape))
     ax.imshow(
         shown,
@@ -305,7 +285,7 @@ def _overlay(ax: Axes, plane: Plane, mask: NDArray[np.bool_], colour: str, opaci
     )
 
 
-def _outline(ax: Axes, plane: Plane, mask: NDArray[np.bool_], colour: str) -> None:
+def _outline(ax: Axes, plane: Plane, mask: NDArray[np.bool_], colour: str | Rgba) -> None:
     rows, columns = mask.shape
     y = (np.arange(rows) + 0.5) * plane.height / rows
     x = (np.arange(columns) + 0.5) * plane.width / columns

@@ -190,7 +190,7 @@ def _read_pickle(file: Path) -> Any:
     # a broken or hostile file can raise anything from inside the unpickler
     except Exception as error:
         raise SpadError(
-            f"{file} is no plain checkpoint, or a pickle that needs code, which is refused; expected "
-            "tensors in plain dictionaries; save the weights alone (torch.save of the state dict, or "
-            "safetensors)."
+            f"{file} is no plain checkpoint, or a pickle that needs code, which is refused; "
+            "expected tensors in plain dictionaries; save the weights alone (torch.save of the "
+            "state dict, or safetensors)."
         ) from error
