@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 
 import spad
 from spad.checkpoints import file, zoo
+from spad.checkpoints.card import Card
 from spad.data.folder import Case, read_folder
 from spad.evaluation.metrics import evaluate
 from spad.training import runs
@@ -84,6 +86,33 @@ def judge_tokens(cases: list[Case], model: Path, kind: str) -> dict[str, Any]:
     return {"cases": [case.name for case in cases], "mean": mean(rows)}
 
 
+def judge(model: torch.nn.Module, card: Card, folders: list[Path]) -> dict[str, Any]:
+    """Figures by folder, on its validation scans."""
+    with tempfile.TemporaryDirectory() as place:
+        path = file.save(Path(place) / f"candidate{zoo.SUFFIX}", model, card, torch.float16)
+        found = {}
+        for folder in folders:
+            cases = [case for case in read_folder(folder).cases if case.validation]
+            organs = card.kind == "segmenter"
+            judged = judge_organs(cases, path) if organs else judge_tokens(cases, path, card.kind)
+            found[folder.name] = judged
+    return found
+
+
+def judge_with_pieces(
+    model: torch.nn.Module, card: Card, folders: list[Path]
+) -> tuple[Card, dict[str, Any]]:
+    """Find the organs that gain from keeping their largest piece alone, and judge with those."""
+    plain = judge(model, dataclasses.replace(card, one_piece=[]), folders)
+    whole = judge(model, dataclasses.replace(card, one_piece=list(card.labels)), folders)
+
+    def gain(name: str) -> float:
+        return sum(whole[f]["dice"].get(name, 0) - plain[f]["dice"].get(name, 0) for f in plain)
+
+    card = dataclasses.replace(card, one_piece=[i for i, n in card.labels.items() if gain(n) > 0])
+    return card, judge(model, card, folders)
+
+
 def training_of(run: Path) -> tuple[int, float]:
     """Steps and minutes to a run's best checkpoint, with those of the run that it started from."""
     checkpoint = runs.load_checkpoint_folder(run, "best")
@@ -101,14 +130,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, action="append", required=True)
     options = parser.parse_args()
     checkpoint = runs.load_checkpoint_folder(options.run, "best")
-    path = checkpoint.path / "model.safetensors"
-    model, card = file.load(path)
-    validation: dict[str, Any] = {}
-    for data in options.data:
-        cases = [case for case in read_folder(data).cases if case.validation]
-        organs = card.kind == "segmenter"
-        found = judge_organs(cases, path) if organs else judge_tokens(cases, path, card.kind)
-        validation[data.name] = found
+    model, card = file.load(checkpoint.path / "model.safetensors")
+    if card.kind == "segmenter":
+        card, validation = judge_with_pieces(model, card, options.data)
+    else:
+        validation = judge(model, card, options.data)
     steps, minutes = training_of(options.run)
     provenance = card.provenance | {
         "init": None,

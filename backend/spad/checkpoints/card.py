@@ -32,6 +32,8 @@ class Card:
         tokenizer: for a masked-image model, the name of the tokenizer whose codes it predicts.
         labels: id to name, without the background.
         modality_labels: ids that count for a modality; a modality not named has all of them.
+        one_piece: ids of organs of which only the largest piece is kept, where validation showed
+            a gain.
         provenance: where the weights come from (data, steps, tool, file, ...).
         licence: the terms of the weights.
         validation: figures measured before the file was made.
@@ -47,6 +49,7 @@ class Card:
     tokenizer: str | None = None
     labels: dict[int, str] = field(default_factory=dict)
     modality_labels: dict[str, list[int]] = field(default_factory=dict)
+    one_piece: list[int] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
     licence: str = ""
     validation: dict[str, Any] = field(default_factory=dict)

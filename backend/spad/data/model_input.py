@@ -155,11 +155,7 @@ def unit_volume(
 
     A scan that gets coarser is read slab by slab, so that no float copy of all of it is made.
     """
-    if volume.is_labels:
-        raise SpadError(
-            f"{volume.source.path or 'The volume'} holds labels, but a model works on a scan; give "
-            "the scan that the labels belong to."
-        )
+    refuse_labels(volume)
     contract = contract_for(card, modality or volume.modality)
     scan = one_phase(volume, phase)
     limits = scan_limits(scan, contract)
@@ -171,6 +167,19 @@ def unit_volume(
         unit = contract.to_unit(in_unit(scan, stored[slab]), limits)
         array[slab] = _resized(unit, (len(unit), *shrunk[1:]))
     return UnitVolume(_resized(array, frame.size), frame, contract, limits)
+
+
+def refuse_labels(volume: Volume) -> None:
+    """Refuse labels where a scan is wanted.
+
+    Raises:
+        SpadError: the volume holds labels.
+    """
+    if volume.is_labels:
+        raise SpadError(
+            f"{volume.source.path or 'The volume'} holds labels, but a model works on a scan; give "
+            "the scan that the labels belong to."
+        )
 
 
 def contract_for(card: Contracts, modality: str | None) -> Intensity:

@@ -10,17 +10,13 @@ import torch
 
 from spad.checkpoints import zoo
 from spad.checkpoints.card import Card
-from spad.data.model_input import (
-    UnitVolume,
-    in_unit,
-    one_phase,
-    unit_volume,
-)
+from spad.data.model_input import UnitVolume, in_unit, one_phase, refuse_labels, unit_volume
 from spad.device import PeakMemory, choose, inference, stepping_down
 from spad.errors import SpadError
 from spad.inference.body import body_box
 from spad.inference.enlarge import likeliest
 from spad.inference.models import chosen, loaded, parameters_device
+from spad.inference.pieces import keep_largest
 from spad.inference.stages import Stages, share
 from spad.inference.windows import Windows
 from spad.models.segmenter import Segmenter
@@ -63,6 +59,7 @@ def segment(
     """
     stages = Stages()
     place = choose(device)
+    refuse_labels(volume)
     entry, modality, why = _model_for(volume, model, modality)
     with PeakMemory(place) as memory:
         progress(0.0, "Preparing the scan")
@@ -76,6 +73,7 @@ def segment(
             progress,
         )
         with stages.stage("finish"):
+            keep_largest(probabilities, ids, entry.card.one_piece)
             full = likeliest(probabilities, ids, unit.frame.full_size, share(progress, 0.85, 0.95))
             array = np.ascontiguousarray(from_canonical(full, scan, depth_first=True))
             progress(0.95, "Measuring")
