@@ -231,3 +231,4 @@ def test_closing_a_dock_leaves_no_trace(viewer, scan, truth, dock):
     click(viewer, scan.data_to_world(index))
     viewer.layers.remove(truth)
     settle()
+    assert list(viewer.layers) == [scan]

@@ -5,13 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from spad.checkpoints import zoo
-
 from .conftest import color_at, inside, run, settle
 
 KINDS = {"segmenter": "Segment", "tokenizer": "Tokenizer", "mim": "Masking"}
-shipped = {entry.kind for entry in zoo.models() if entry.origin == "shipped"}
-pytestmark = pytest.mark.skipif(not set(KINDS) <= shipped, reason="the weights are not shipped yet")
 
 
 @pytest.fixture

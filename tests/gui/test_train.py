@@ -82,6 +82,7 @@ def test_a_run_elsewhere_can_be_attached(viewer, run_home, dock, tmp_path_factor
     widget = dock("Train")
     widget.runs.attach(run)
     wait_for(lambda: widget.runs.run == run, 10)
+    assert "mine" in widget.runs.table.item(0, 0).text()
 
 
 @pytest.mark.slow

@@ -16,12 +16,6 @@ from napari_spad.reader import read_layer
 from spad.errors import SpadError
 
 
-@pytest.fixture(autouse=True)
-def no_open_grids(monkeypatch):
-    """Give each test a registry of its own."""
-    monkeypatch.setattr(grids, "_registry", grids._Registry())
-
-
 def write(path, affine, shape=(6, 7, 8), codes=(1, 1)):
     image = nibabel.Nifti1Image(np.ones(shape, np.int16), affine)
     image.set_qform(affine, codes[0])
