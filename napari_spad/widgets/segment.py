@@ -32,6 +32,9 @@ _WHOLE_FROM = 100
 _HINT = "Click an organ, in the picture or in the table."
 _SAVE = "Labels (*.nii.gz *.nii)"
 
+_COVERING = ("mask", "seen", "reconstruction", "error", "codes")
+"""Roles of the results of other docks, which would cover the scan that the organs lie on."""
+
 
 class SegmentDock(JobDock):
     """Segments the organs of a scan, and measures and shows any labels on it."""
@@ -81,8 +84,10 @@ class SegmentDock(JobDock):
 
     def show_result(self, value: Any, layer: Layer) -> str:
         for other in self._viewer.layers:
-            if layers.role_of(other) == "organs" and on_same_grid(other, layer):
+            earlier = layers.role_of(other) == "organs" and on_same_grid(other, layer)
+            if earlier or layers.role_of(other) in _COVERING:
                 other.visible = False
+        self._viewer.canvas.grid.enabled = False
         name = f"{layer.name} - organs"
         self._fresh = True
         found = add_layer(self._viewer, layers.to_layer(value, name, role="organs"))

@@ -53,6 +53,16 @@ def test_segmentation_ends_in_named_organs_and_a_table(viewer, scan, dock):
     assert mean == pytest.approx(scan.data[organs.data == label].mean(), abs=0.51)
 
 
+def test_results_of_other_docks_make_way(viewer, scan, dock, ct_phantom):
+    data, kwargs, _ = layers.to_layer(ct_phantom.labels, "ct - mask", role="mask")
+    mask = viewer.add_labels(data, **kwargs)
+    viewer.canvas.grid.enabled = True
+    run(dock("Segment"))
+    assert not mask.visible
+    assert not viewer.canvas.grid.enabled
+    assert scan.visible
+
+
 @pytest.mark.parametrize("name", ["liver", "spleen", "right_kidney", "left_kidney"])
 def test_organs_are_drawn_in_their_colour_where_they_are(viewer, scan, truth, dock, name):
     label = next(
