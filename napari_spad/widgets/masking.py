@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtWidgets import QDoubleSpinBox, QSpinBox, QVBoxLayout
+from magicgui.widgets import FloatSpinBox, SpinBox
+from qtpy.QtWidgets import QVBoxLayout
 
 from napari_spad import grids, layers
 from napari_spad.widgets.compare import Compare
@@ -32,21 +33,20 @@ class MaskingDock(JobDock):
     title = "Masking"
 
     def __init__(self, napari_viewer: Viewer) -> None:
-        self.ratio = QDoubleSpinBox()
-        self.seed = QSpinBox()
+        self.ratio = FloatSpinBox(
+            value=0.55, min=0.05, max=0.95, step=0.05, tooltip="Share of the tokens to hide"
+        )
+        self.seed = SpinBox(
+            max=_LARGEST_SEED,
+            tooltip="Draws which tokens are hidden; the same seed hides the same ones",
+        )
         self.figures = Figures("Figures appear here.")
         self.compare = Compare(napari_viewer, "filled in")
         super().__init__(napari_viewer)
 
     def add_options(self, form: Form) -> None:
-        self.ratio.setRange(0.05, 0.95)
-        self.ratio.setSingleStep(0.05)
-        self.ratio.setValue(0.55)
-        self.ratio.setToolTip("Share of the tokens to hide")
-        self.seed.setRange(0, _LARGEST_SEED)
-        self.seed.setToolTip("Draws which tokens are hidden; the same seed hides the same ones")
-        form.add("Ratio", self.ratio)
-        form.add("Seed", self.seed)
+        form.add("Ratio", self.ratio.native)
+        form.add("Seed", self.seed.native)
 
     def add_results(self, layout: QVBoxLayout) -> None:
         layout.addWidget(line())
@@ -55,7 +55,7 @@ class MaskingDock(JobDock):
         layout.addStretch(1)
 
     def request(self, volume: Volume, model: str) -> Request:
-        return Mask(volume, model=model, ratio=self.ratio.value(), seed=self.seed.value())
+        return Mask(volume, model=model, ratio=self.ratio.value, seed=self.seed.value)
 
     def show_result(self, value: Any, layer: Layer) -> str:
         grid = layers.grid_of_layer(layer)

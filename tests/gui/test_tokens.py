@@ -100,7 +100,7 @@ def test_fading_between_scan_and_reconstruction(viewer, scan, dock):
 
 def test_masking_shows_what_was_hidden(viewer, scan, dock):
     widget = dock("Masking")
-    widget.ratio.setValue(0.5)
+    widget.ratio.value = 0.5
     run(widget)
     mask, filled = viewer.layers["ct - mask"], viewer.layers["ct - filled in"]
     seen = viewer.layers["ct - what the model saw"]
@@ -159,7 +159,7 @@ def test_the_same_seed_hides_the_same_tokens(viewer, scan, dock):
     widget = dock("Masking")
     masks = []
     for seed in (3, 3, 4):
-        widget.seed.setValue(seed)
+        widget.seed.value = seed
         run(widget)
         masks.append(np.array(viewer.layers[-1].data))
     assert np.array_equal(masks[0], masks[1])
