@@ -11,7 +11,6 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import lightning
@@ -333,8 +332,3 @@ def _quiet() -> Iterator[None]:
         warnings.filterwarnings("ignore", module="lightning")
         yield
     logger.setLevel(level)
-
-
-def model_file(checkpoint: Checkpoint) -> Path:
-    """The complete model in a checkpoint."""
-    return checkpoint.path / MODEL_FILE
