@@ -223,6 +223,10 @@ def test_import_spad_loads_nothing_but_itself():
     assert set(loaded) - set(sys.stdlib_module_names) == {"spad"}
 
 
+# pydicom looks for these by itself
+DECODERS = {"pylibjpeg", "pylibjpeg-openjpeg"}
+
+
 def test_dependencies_are_what_is_imported():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     declared = {canonicalize_name(Requirement(line).name) for line in project["dependencies"]}
@@ -234,7 +238,7 @@ def test_dependencies_are_what_is_imported():
         if found.top not in {*sys.stdlib_module_names, "spad", "napari_spad"}
         for provider in providers[found.top]
     }
-    assert imported == declared
+    assert imported == declared - DECODERS
 
 
 def test_ci_pins_every_dependency():

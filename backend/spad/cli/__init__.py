@@ -17,6 +17,7 @@ from spad.cli.failures import exit_code_of
 COMMANDS = {
     "demo": "run everything on a sample scan and write a report page",
     "info": "tell what a scan is: grid, spacing, orientation, modality",
+    "convert": "write a scan or labels in another format, on the same grid",
     "train": "train a model on your data",
     "resume": "go on with a stopped training run, exactly where it was",
     "runs": "list training runs",

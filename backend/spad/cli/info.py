@@ -6,25 +6,35 @@ import argparse
 from typing import Any
 
 from spad import jsonfile
-from spad.cli.tables import pairs
+from spad.cli.options import add_scan_options, reading
+from spad.cli.tables import pairs, table
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("scan", metavar="SCAN", help="a scan that spad can read")
+    parser.add_argument("scan", metavar="SCAN", help="a scan that spad can read, or a DICOM folder")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    add_scan_options(parser)
 
 
 def run(options: argparse.Namespace) -> None:
     """Describe the scan."""
     from spad.volumes.info import describe
 
-    facts = describe(options.scan)
+    facts = describe(options.scan, **reading(options))
     print(jsonfile.dumps(facts) if options.json else _readable(facts))
 
 
 def _readable(facts: dict[str, Any]) -> str:
-    return pairs([(name.replace("_", " "), _text(value)) for name, value in facts.items()])
+    series = facts.pop("series", [])
+    text = pairs([(name.replace("_", " "), _text(value)) for name, value in facts.items()])
+    return f"{text}\n\n{_list(series)}" if len(series) > 1 else text
+
+
+def _list(series: list[dict[str, Any]]) -> str:
+    columns = ("modality", "kind", "slices", "shape", "spacing", "description", "uid", "problem")
+    rows = [[_text(one[name]) for name in columns] for one in series]
+    return table(columns, rows, right=())
 
 
 def _text(value: Any) -> str:

@@ -6,7 +6,13 @@ import argparse
 from pathlib import Path
 
 from spad import jsonfile
-from spad.cli.options import add_model_options, add_report_option, check_outputs
+from spad.cli.options import (
+    add_model_options,
+    add_report_option,
+    add_scan_options,
+    check_outputs,
+    reading,
+)
 from spad.cli.progress import progress_of
 from spad.cli.tables import number
 
@@ -26,6 +32,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="LABELS",
         help="labels on the scan's grid: hide the tokens under them, instead of a random choice",
     )
+    add_scan_options(parser)
     add_report_option(parser)
     add_model_options(parser)
 
@@ -36,7 +43,7 @@ def run(options: argparse.Namespace) -> None:
     check_outputs([options.out], options.report, inputs)
     from spad.volumes.files import read, write
 
-    scan = read(options.scan)
+    scan = read(options.scan, **reading(options))
     paint = read(options.paint, labels=True) if options.paint else None
     from spad.inference.tokens import mask
 

@@ -6,6 +6,7 @@ import argparse
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from spad.errors import SpadError
 
@@ -30,6 +31,28 @@ def add_model_options(parser: argparse.ArgumentParser, several: bool = False) ->
     parser.add_argument(
         "--seed", type=whole, default=0, metavar="S", help="of random choices (default: 0)"
     )
+
+
+def add_scan_options(parser: argparse.ArgumentParser) -> None:
+    """Add `--series` and `--spacing`, which say how a scan is to be read."""
+    parser.add_argument(
+        "--series",
+        metavar="UID",
+        help="which series of a DICOM folder that holds several (`spad info FOLDER` lists them)",
+    )
+    parser.add_argument(
+        "--spacing",
+        type=float,
+        nargs="+",
+        metavar="MM",
+        help="voxel spacing along x, y (and z), for files that state none (.npy, pictures)",
+    )
+
+
+def reading(options: argparse.Namespace) -> dict[str, Any]:
+    """Give what `add_scan_options` took as keyword arguments of `read`."""
+    spacing = None if options.spacing is None else tuple(options.spacing)
+    return {"series": options.series, "spacing": spacing}
 
 
 def add_report_option(parser: argparse.ArgumentParser) -> None:

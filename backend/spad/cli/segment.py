@@ -11,7 +11,9 @@ from spad import jsonfile
 from spad.cli.options import (
     add_model_options,
     add_report_option,
+    add_scan_options,
     check_outputs,
+    reading,
     seed_everything,
 )
 from spad.cli.progress import progress_of
@@ -36,6 +38,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--modality", choices=("CT", "MR"), help="where neither the file nor its values tell"
     )
+    add_scan_options(parser)
     add_report_option(parser)
     add_model_options(parser)
 
@@ -74,7 +77,7 @@ def _single(cases: list[dict[str, Any]]) -> dict[str, Any]:
 def _label(scan: Path, target: Path, options: argparse.Namespace) -> Volume:
     from spad.volumes.files import read, write
 
-    volume = read(scan)
+    volume = read(scan, **reading(options))
     from spad.inference.segment import segment
 
     seed_everything(options.seed)

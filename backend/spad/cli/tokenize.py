@@ -9,7 +9,9 @@ from spad import jsonfile
 from spad.cli.options import (
     add_model_options,
     add_report_option,
+    add_scan_options,
     check_outputs,
+    reading,
     seed_everything,
 )
 from spad.cli.progress import progress_of
@@ -22,6 +24,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, required=True, metavar="REC", help="file for the reconstruction"
     )
+    add_scan_options(parser)
     add_report_option(parser)
     add_model_options(parser)
 
@@ -31,7 +34,7 @@ def run(options: argparse.Namespace) -> None:
     check_outputs([options.out], options.report, [options.scan])
     from spad.volumes.files import read, write
 
-    scan = read(options.scan)
+    scan = read(options.scan, **reading(options))
     from spad.inference.tokens import tokenize
 
     seed_everything(options.seed)

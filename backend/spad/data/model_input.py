@@ -6,7 +6,7 @@ values -> intensity contract -> [0, 1] -> canonical axes, depth first -> working
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -207,8 +207,13 @@ def one_phase(volume: Volume, phase: int = 0) -> Volume:
     """Take one time (or channel) of a 4D scan; a 3D scan as it is.
 
     Raises:
-        SpadError: there is no such time.
+        SpadError: there is no such time, or the scan is in colour.
     """
+    if volume.rgb or volume.axes == "tczyx":
+        raise SpadError(
+            f"The scan has {volume.array.shape[-4]} colours or channels for each voxel, but models "
+            "look at one value; convert it to grey first."
+        )
     phases = 1 if volume.array.ndim == 3 else volume.array.shape[0]
     if not 0 <= phase < phases:
         raise SpadError(
@@ -217,12 +222,13 @@ def one_phase(volume: Volume, phase: int = 0) -> Volume:
         )
     if volume.array.ndim == 3:
         return volume
-    return volume.with_array(
+    one = volume.with_array(
         volume.array[phase],
         label_names=volume.label_names,
         slope=volume.slope,
         intercept=volume.intercept,
     )
+    return replace(one, unit=volume.unit)
 
 
 def scan_limits(volume: Volume, contract: Intensity) -> Limits:

@@ -59,16 +59,25 @@ def degrees_off_axis(affine: np.ndarray) -> float:
     return float(np.degrees(np.arctan2(across, along)).max())
 
 
+def shear_degrees(affine: np.ndarray) -> float:
+    """Give how far the angle between any two index axes is from 90 degrees (a gantry's tilt)."""
+    matrix = np.asarray(affine, float)[:3, :3]
+    matrix = matrix / np.linalg.norm(matrix, axis=0)
+    between = matrix.T @ matrix
+    largest = max(abs(between[0, 1]), abs(between[0, 2]), abs(between[1, 2]))
+    return float(np.degrees(np.arcsin(min(1.0, largest))))
+
+
 def to_file_order(array: np.ndarray, source: SourceGrid) -> np.ndarray:
     """Bring an array from the axes of `Volume.array` to those of the source file.
 
     Args:
-        array: on the source's grid in the order of `Volume.array`; its leading time axis may be
-            missing (one labels volume for all times), the three spatial axes may not.
+        array: on the source's grid in the order of `Volume.array`; its leading axes may be
+            missing (one labels volume for all times or channels), the three spatial axes may not.
         source: the grid that was read.
 
     Returns:
-        A view in file order (i, j, k[, t]) with the file's shape.
+        A view in file order (i, j, k[, t][, c]) with the file's shape.
 
     Raises:
         SpadError: the array does not have the grid's shape.
@@ -80,9 +89,10 @@ def to_file_order(array: np.ndarray, source: SourceGrid) -> np.ndarray:
             f"An array of shape {array.shape} was given for a source grid that needs {expected}; "
             "give data that lie on the scan's own grid."
         )
-    view = _flip(array, flips).transpose(np.argsort(permutation))
-    trailing = source.shape if array.ndim == len(source.permutation) else source.shape[:3]
-    return view.reshape(trailing)
+    view = _flip(array, flips).transpose([int(axis) for axis in np.argsort(permutation)])
+    if array.ndim == len(source.permutation):
+        return view.reshape(source.shape)
+    return view.reshape(source.shape[: array.ndim])
 
 
 def from_file_order(array: np.ndarray, source: SourceGrid) -> np.ndarray:
@@ -91,25 +101,25 @@ def from_file_order(array: np.ndarray, source: SourceGrid) -> np.ndarray:
     The exact inverse of `to_file_order`.
 
     Args:
-        array: in file order (i, j, k[, t]) with the file's shape; the time axis may be missing.
+        array: in file order (i, j, k[, t][, c]) with the file's shape; the last axes may be
+            missing.
         source: the grid that was read.
 
     Returns:
-        A view with depth first, the other two spatial axes in file order, time before them.
+        A view with depth first, the other two spatial axes in file order, time and channels
+        before them.
 
     Raises:
         SpadError: the array does not have the file's shape.
     """
-    if array.shape == tuple(source.shape):
-        ndim = len(source.permutation)
-    elif array.shape == tuple(source.shape[:3]):
-        ndim = 3
-    else:
-        raise SpadError(
-            f"An array of shape {array.shape} was given for a source file of shape "
-            f"{tuple(source.shape)}; give data that lie on the scan's own grid."
-        )
+    own = tuple(source.shape)
+    ndim = len(source.permutation) if array.shape == own else max(3, array.ndim)
     permutation, flips, shape = _layout(ndim, source)
+    if array.shape not in (own, shape, own[: array.ndim]):
+        raise SpadError(
+            f"An array of shape {array.shape} was given for a source file of shape {own}; give "
+            "data that lie on the scan's own grid."
+        )
     return _flip(array.reshape(shape).transpose(permutation), flips)
 
 
@@ -190,14 +200,23 @@ def from_canonical(array: np.ndarray, volume: Volume, depth_first: bool) -> np.n
 def _layout(
     ndim: int, source: SourceGrid
 ) -> tuple[tuple[int, ...], tuple[bool, ...], tuple[int, ...]]:
-    """Give permutation, flips and file shape, without the time axis for an array that has none."""
+    """Give permutation, flips and file shape of an array that may lack channels or all but space.
+
+    An array of the three spatial axes lies on every grid; one with times alone lies on a grid
+    with times and channels.
+    """
     permutation, flips = source.permutation, source.flips
     full = len(permutation)
-    shape = (*source.shape, 1, 1, 1)[:3] if full == 3 else tuple(source.shape)[:4]
+    shape = (*source.shape, *(1,) * full)[:full]
     if ndim == full:
         return permutation, flips, shape
-    if ndim == 3:
-        return permutation[1:], flips[1:], shape[:3]
+    if ndim in (3, 4) and ndim < full:
+        kept = [axis for axis in range(full) if axis >= full - 3 or (ndim == 4 and axis == 0)]
+        return (
+            tuple(permutation[axis] for axis in kept),
+            tuple(flips[axis] for axis in kept),
+            shape[:ndim],
+        )
     raise SpadError(
         f"An array with {ndim} axes was given for a source grid with {full}; give data that lie "
         "on the scan's own grid."

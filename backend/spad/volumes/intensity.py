@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spad.errors import SpadError
-from spad.volumes.statistics import Statistics, percentiles, stored_statistics
+from spad.volumes.statistics import QUICK_VOXELS, Statistics, percentiles, stored_statistics
 
 if TYPE_CHECKING:
     from spad.volumes.volume import Volume
@@ -76,15 +76,23 @@ class Intensity:
         minimum, low, high = percentiles(values, (self.low, self.high))
         return _apart(minimum, low, high)
 
-    def limits_of(self, volume: Volume) -> Limits:
+    def limits_of(self, volume: Volume, exact_voxels: int | None = None) -> Limits:
         """Find the limits for a volume; quick for stored integers of up to 16 bits.
+
+        Args:
+            volume: the whole scan.
+            exact_voxels: a volume of more voxels is judged by a sample of it (for the screen);
+                None for never, as models need it.
+
+        Returns:
+            `(lo, hi)` in the scan's unit, lo < hi.
 
         Raises:
             SpadError: no voxel is finite.
         """
         if self.kind == "window":
             return float(self.low), float(self.high)
-        found = stored_statistics(volume, (self.low, self.high))
+        found = stored_statistics(volume, (self.low, self.high), exact_voxels)
         return _apart(found.minimum, *found.percentiles)
 
     def to_unit(self, values: np.ndarray, limits: Limits) -> np.ndarray:
@@ -158,7 +166,8 @@ def guess_modality(volume: Volume) -> tuple[str | None, str | None]:
 
     Tokens of the file's name count only if they agree (folder names do not count). By
     intensities, a minimum of -100 or less is CT in HU; a minimum of 0 or more, voxels wider than
-    8 bits and a maximum above 50 are MR; anything else stays open.
+    8 bits and a maximum above 50 are MR; anything else stays open. Scans of more than 16 million
+    voxels (`QUICK_VOXELS`) are judged by a sample of 4 million.
 
     Args:
         volume: a scan; labels have no modality by intensity.
@@ -174,7 +183,7 @@ def guess_modality(volume: Volume) -> tuple[str | None, str | None]:
             return named, "file name"
     if volume.is_labels:
         return None, None
-    found = stored_statistics(volume, ())
+    found = stored_statistics(volume, (), QUICK_VOXELS)
     modality = _by_intensity(found, volume.source.dtype)
     return modality, "intensity" if modality else None
 

@@ -16,13 +16,16 @@ from spad.volumes.axes import (
     degrees_off_axis,
     from_file_order,
     orientation_letters,
+    shear_degrees,
     to_file_order,
 )
+from spad.volumes.colors import Rgba
 from spad.volumes.depth import depth_axis
 from spad.volumes.intensity import guess_modality
 
-AXES = ("zyx", "tzyx", "czyx")
+AXES = ("zyx", "tzyx", "czyx", "tczyx")
 OBLIQUE_DEGREES = 0.1
+SHEAR_DEGREES = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,15 +33,17 @@ class SourceGrid:
     """The grid of a file, and all that is needed to write onto it again.
 
     Attributes:
-        path: the file, or None for data made in memory.
-        format: "nifti1", "nifti2", "analyze" or "none".
-        shape: the file's shape in its own order (i, j, k[, t]).
+        path: the file or folder, or None for data made in memory.
+        format: "nifti1", "nifti2", "analyze", "nrrd", "mha", "dicom", "image", "numpy",
+            "ome-zarr" or "none".
+        shape: the file's shape in its own order (i, j, k[, t][, c]).
         dtype: the file's type of voxel.
         affine: (4, 4) float64, file index (i, j, k) to RAS+ mm.
         permutation: axis a of `Volume.array` is file axis `permutation[a]`.
         flips: for each axis of `Volume.array`, whether it runs against the file's axis.
-        header: the header to copy when writing, or None.
+        header: the format's own header, to copy when writing that format, or None.
         uuid: names this grid among those that are open.
+        axes: the file's axes in its own order: "ijk", "ijkt", "ijkc" or "ijktc".
     """
 
     path: str | None
@@ -50,6 +55,7 @@ class SourceGrid:
     flips: tuple[bool, ...]
     header: Any = None
     uuid: str = dataclasses.field(default_factory=lambda: uuid.uuid4().hex)
+    axes: str = "ijk"
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +65,7 @@ class Volume:
     Attributes:
         array: voxels as stored (a memory map or a view will do), shape as `axes` says.
         affine: (4, 4) float64, index of the three spatial axes of `array` to RAS+ mm.
-        axes: "zyx", "tzyx" (times) or "czyx" (channels); z is the depth axis.
+        axes: "zyx", "tzyx" (times), "czyx" (channels) or "tczyx"; z is the depth axis.
         source: the grid of the file it was read from.
         slope: unit per stored step; the scan's unit is `array * slope + intercept`.
         intercept: the unit's value of a stored 0.
@@ -68,6 +74,12 @@ class Volume:
         modality_hint: "CT", "MR", ... as a header or a person says, else None.
         report: figures of the work that made this volume, if any.
         notes: sentences a person should read about the file (an orientation that is not stated).
+        label_colors: id to (red, green, blue, alpha), each 0 to 1, for labels whose file says so.
+        name: what to call it on screen (a series description), or None.
+        unit: "HU", "SUV" (g/mL), "Bq/ml", ... as the file says, else None.
+        rgb: whether the channels are red, green, blue[, alpha].
+        time_step: step of the time axis and its unit ("s", "ms", "us" or "pixel"), or None.
+        window: lowest and highest value that the file wants displayed, in the scan's unit.
     """
 
     array: np.ndarray
@@ -81,6 +93,12 @@ class Volume:
     modality_hint: str | None = None
     report: dict[str, Any] | None = None
     notes: tuple[str, ...] = ()
+    label_colors: dict[int, Rgba] | None = None
+    name: str | None = None
+    unit: str | None = None
+    rgb: bool = False
+    time_step: tuple[float, str] | None = None
+    window: tuple[float, float] | None = None
 
     @classmethod
     def from_array(
@@ -94,21 +112,24 @@ class Volume:
         slope: float = 1.0,
         intercept: float = 0.0,
         report: dict[str, Any] | None = None,
+        rgb: bool = False,
         depth_reason: str = "Made in memory: the first axis is depth.",
     ) -> Volume:
         """Make a volume of data that no file holds.
 
-        Written to a file, its axes come out reversed (x, y, z[, t]), as files have them.
+        Written to a file, its axes come out reversed (x, y, z), as files have them, then time,
+        then channels.
 
         Args:
             array: shape as `axes` says, depth first of the three spatial axes.
             affine: (4, 4), index (z, y, x) to RAS+ mm.
-            axes: "zyx", "tzyx" or "czyx".
+            axes: "zyx", "tzyx", "czyx" or "tczyx".
             label_names: id to name, for labels.
             modality_hint: "CT", "MR", ... if it is known.
             slope: unit per stored step.
             intercept: the unit's value of a stored 0.
             report: figures of the work that made it.
+            rgb: whether the channels are red, green, blue[, alpha].
             depth_reason: why the first axis is depth.
 
         Returns:
@@ -119,9 +140,8 @@ class Volume:
         """
         array = _checked_array(array, axes)
         affine = checked_affine(affine, "The array")
-        permutation = tuple(reversed(range(3)))
-        if len(axes) == 4:
-            permutation = (3, *permutation)
+        leading = len(axes) - 3
+        permutation = (*range(3, 3 + leading), 2, 1, 0)
         shape = tuple(array.shape[-3:][::-1]) + tuple(array.shape[:-3])
         source = SourceGrid(
             path=None,
@@ -131,6 +151,7 @@ class Volume:
             affine=affine[:, [2, 1, 0, 3]],
             permutation=permutation,
             flips=(False,) * len(axes),
+            axes="ijk" + axes[:-3],
         )
         return cls(
             array=array,
@@ -143,6 +164,7 @@ class Volume:
             label_names=None if label_names is None else dict(label_names),
             modality_hint=modality_hint,
             report=report,
+            rgb=rgb,
         )
 
     def with_array(
@@ -157,7 +179,7 @@ class Volume:
         """Put other data on this volume's grid: labels, a reconstruction, an error map.
 
         Args:
-            array: the shape of this volume's array, or of its three spatial axes.
+            array: the shape of this volume's array, or of its three spatial axes (for each time).
             label_names: id to name if the data are labels ({} if they have no names).
             slope: unit per stored step of the new data.
             intercept: the unit's value of a stored 0 of the new data.
@@ -173,6 +195,8 @@ class Volume:
             axes = self.axes
         elif array.shape == self.spatial_shape:
             axes = "zyx"
+        elif self.axes == "tczyx" and array.shape == (self.array.shape[0], *self.spatial_shape):
+            axes = "tzyx"
         else:
             raise SpadError(
                 f"An array of shape {array.shape} was given for a scan of shape "
@@ -187,6 +211,10 @@ class Volume:
             label_names=None if label_names is None else dict(label_names),
             report=report,
             notes=(),
+            label_colors=None,
+            unit=None,
+            rgb=self.rgb and "c" in axes,
+            window=None,
         )
 
     def with_depth(self, axis: int) -> Volume:
@@ -203,7 +231,7 @@ class Volume:
         """
         axis, reason = depth_axis(self.spatial_shape, self.affine, stated=axis)
         spatial = (axis, *(other for other in range(3) if other != axis))
-        lead = (3,) if len(self.source.permutation) == 4 else ()
+        lead = self.source.permutation[:-3]
         source = dataclasses.replace(
             self.source, permutation=lead + spatial, flips=(False,) * (len(lead) + 3)
         )
@@ -255,6 +283,11 @@ class Volume:
     def is_oblique(self) -> bool:
         """Whether any axis is more than 0.1 degrees off the nearest axis of the body."""
         return degrees_off_axis(self.affine) > OBLIQUE_DEGREES
+
+    @property
+    def is_sheared(self) -> bool:
+        """Whether two axes are more than 0.01 degrees off a right angle (gantry tilt)."""
+        return shear_degrees(self.affine) > SHEAR_DEGREES
 
     @property
     def da(self) -> int:

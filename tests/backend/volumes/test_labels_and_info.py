@@ -44,7 +44,8 @@ ONES = np.ones((4, 5, 6), np.uint8)
 )
 def test_a_shared_names_file_counts_for_label_names_only(tmp_path, name, is_labels):
     path = save(tmp_path / name, ONES)
-    assert not read(path).is_labels
+    assert read(path).is_labels == is_labels
+    assert not read(path).label_names
     (tmp_path / "labels.json").write_text('{"1": "spleen", "6": "liver"}')
     volume = read(path)
     assert volume.is_labels == is_labels
@@ -128,7 +129,9 @@ def test_boolean_and_half_precision_data_are_written(tmp_path):
         ("Scan.NII.GZ", "Scan", True),
         ("a.b.nii", "a.b", True),
         ("x.hdr", "x", True),
-        ("x.png", "x", False),
+        ("x.png", "x", True),
+        ("a.SEG.nrrd", "a", True),
+        ("x.docx", "x", False),
         (".nii", ".nii", False),
     ],
 )

@@ -1,17 +1,85 @@
-"""Labels beside a file: where the names of ids are found, and how they are written."""
+"""Labels: how they are recognised, where the names of ids are found, and how they are written."""
 
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from spad.errors import SpadError
 from spad.volumes.files import stem_of
+from spad.volumes.files.options import Options
+from spad.volumes.volume import Volume
 
 _STARTS = ("label", "seg", "mask")
 _ENDS = ("_labels", "_seg", "_mask")
+_WORDS = r"(labels?|labelmap|segs?|segmentations?|masks?)"
+_NAMED = re.compile(rf"^{_WORDS}([\d_. -]|$)|[_. -]{_WORDS}\d*$")
+_MANY = 1024
+
+
+def with_labels(
+    volume: Volume, path: Path, options: Options, *, header_says: bool = False
+) -> Volume:
+    """Make labels of a volume that a names file, its header, its name or a person says holds them.
+
+    A name alone ("label0001", "scan_seg", "liver-mask") counts for whole numbers from 0 on with at
+    most 1024 different ones.
+
+    Args:
+        volume: as read; it is a labels volume already if its file names segments.
+        path: its file.
+        options: a person's word (`labels`) rules over all else.
+        header_says: whether the file's header calls it labels.
+
+    Returns:
+        The volume itself if it is an image, else a labels volume with slope 1 and intercept 0.
+
+    Raises:
+        SpadError: it is said to hold labels but has other than whole numbers.
+    """
+    if options.labels is False:
+        return replace(volume, label_names=None, label_colors=None)
+    names = names_beside(path)
+    if names is None:
+        names = volume.label_names
+    said = names is not None or header_says or options.labels
+    if not said and not (named_as_labels(path) and _looks_like_labels(volume)):
+        return volume
+    if "c" in volume.axes:
+        raise SpadError(
+            f"{path} is said to hold labels but has {volume.array.shape[-4]} channels; expected "
+            "one whole number per voxel; open it as an image."
+        )
+    array = volume.array
+    plain = volume.slope == 1 and volume.intercept == 0
+    if not plain or array.dtype.kind not in "iu" or array.dtype.itemsize > 4:
+        array = label_array(np.asarray(array) if plain else volume.values(), str(path))
+    return replace(
+        volume, array=array, slope=1.0, intercept=0.0, unit=None, label_names=names or {}
+    )
+
+
+def named_as_labels(path: Path) -> bool:
+    """Whether a file's name says that it holds labels: "label0001", "scan_seg", "liver-mask"."""
+    return _NAMED.search(stem_of(path).lower()) is not None
+
+
+def _looks_like_labels(volume: Volume) -> bool:
+    array = volume.array
+    if array.dtype.kind not in "iub" or volume.slope != 1 or volume.intercept != 0:
+        return False
+    if "c" in volume.axes or int(array.min()) < 0:
+        return False
+    seen: set[int] = set()
+    for plane in array:
+        seen.update(np.unique(np.asarray(plane)).tolist())
+        if len(seen) > _MANY:
+            return False
+    return True
 
 
 def sidecar_of(path: Path) -> Path:

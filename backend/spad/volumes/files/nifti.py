@@ -7,18 +7,18 @@ import logging
 import math
 import zlib
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from spad.errors import SpadError
-from spad.volumes.axes import from_file_order
-from spad.volumes.depth import depth_axis
 from spad.volumes.files import disk, suffix_of
-from spad.volumes.files.labels import label_array, names_beside
-from spad.volumes.volume import SourceGrid, Volume, checked_affine
+from spad.volumes.files.assemble import assemble
+from spad.volumes.files.labels import with_labels
+from spad.volumes.files.options import Options
+from spad.volumes.volume import Volume, checked_affine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 INTENT_LABEL = 1002
 _TO_MM = {1: 1000.0, 3: 0.001}
 _UNITS = {1: "metres", 3: "micrometres"}
+_TIME_UNITS = {"sec": "s", "msec": "ms", "usec": "us"}
 
 
 @dataclass
@@ -44,54 +45,53 @@ class Parsed:
     notes: list[str]
 
 
-def read(path: Path, depth: int | None = None, *, labels: bool | None = None) -> Volume:
+def read(path: Path, options: Options) -> Volume:
     """Read a NIfTI or Analyze file; see `spad.volumes.files.read`."""
     parsed = parse(path)
-    shape = (*parsed.shape, 1, 1)[: max(3, len(parsed.shape))]
-    while len(shape) > 3 and shape[-1] == 1:
-        shape = shape[:-1]
-    affine = parsed.affine
-    axis, reason = depth_axis(shape[:3], affine, depth, _slice_axis(parsed.header))
-    spatial = (axis, *(other for other in range(3) if other != axis))
-    permutation = (3, *spatial) if len(shape) == 4 else spatial
-    source = SourceGrid(
-        path=str(path),
+    array = load(parsed)
+    rgb = parsed.dtype.fields is not None
+    array, axes, shape = _logical(array, parsed.shape, rgb)
+    volume = assemble(
+        array,
+        parsed.affine,
+        axes=axes,
+        path=path,
         format=parsed.format,
-        shape=parsed.shape,
-        dtype=parsed.dtype,
-        affine=affine,
-        permutation=permutation,
-        flips=(False,) * len(permutation),
+        options=options,
         header=parsed.header,
-    )
-    array = from_file_order(load(parsed), source)
-    volume = Volume(
-        array=_native(array),
-        affine=affine[:, [*spatial, 3]],
-        axes="tzyx" if len(shape) == 4 else "zyx",
-        source=source,
+        slice_axis=_slice_axis(parsed.header),
+        dtype=np.dtype(np.uint8) if rgb else parsed.dtype,
+        shape=shape,
         slope=parsed.slope,
         intercept=parsed.intercept,
-        depth_reason=reason,
         notes=tuple(parsed.notes),
+        rgb=rgb,
+        time_step=_time_step(parsed.header) if "t" in axes else None,
     )
-    _check_some_finite(volume)
-    return _with_labels(volume, path, labels)
+    said = intent_of(parsed.header) == INTENT_LABEL
+    return with_labels(volume, path, options, header_says=said)
 
 
-def _with_labels(volume: Volume, path: Path, labels: bool | None) -> Volume:
-    """Make labels of a volume that a names file, the header or the caller says holds labels."""
-    if labels is False:
-        return volume
-    names = names_beside(path)
-    intent = volume.source.header is not None and intent_of(volume.source.header) == INTENT_LABEL
-    if names is None and not intent and not labels:
-        return volume
-    array = volume.array
-    plain = volume.slope == 1 and volume.intercept == 0
-    if not plain or array.dtype.kind not in "iu" or array.dtype.itemsize > 4:
-        array = label_array(array if plain else volume.values(), str(path))
-    return replace(volume, array=array, slope=1.0, intercept=0.0, label_names=names or {})
+def _logical(
+    array: np.ndarray, shape: tuple[int, ...], rgb: bool
+) -> tuple[np.ndarray, str, tuple[int, ...]]:
+    """Give the voxels along i, j, k[, t][, c], their axes, and the shape to write again."""
+    full = (*shape, 1, 1)[: max(3, len(shape))]
+    while len(full) > 3 and full[-1] == 1:
+        full = full[:-1]
+    if rgb:
+        axes = "ijk" + "t" * (len(full) == 4)
+        channels = array.dtype.itemsize
+        # colours lie one after the other in the file, so they are its fastest axis
+        bytes_ = array.reshape(-1, order="F").view(np.uint8)
+        array = np.moveaxis(bytes_.reshape((channels, *full), order="F"), 0, -1)
+        return array, axes + "c", array.shape
+    array = array.reshape(full)
+    if len(full) < 5:
+        return array, "ijk" + "t" * (len(full) == 4), shape
+    if full[3] == 1:
+        return array[:, :, :, 0], "ijkc", (*full[:3], full[4])
+    return array, "ijktc", full
 
 
 def load(parsed: Parsed) -> np.ndarray:
@@ -103,28 +103,6 @@ def load(parsed: Parsed) -> np.ndarray:
 def intent_of(header: Any) -> int:
     """Give the intent code of a header; 0 where the format has none."""
     return int(header["intent_code"]) if "intent_code" in header else 0
-
-
-def _native(array: np.ndarray) -> np.ndarray:
-    """Give voxels in this machine's byte order and in types that numpy and torch both know."""
-    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
-        return array.astype(np.float64)
-    if not array.dtype.isnative:
-        return array.astype(array.dtype.newbyteorder("="))
-    return array
-
-
-def _check_some_finite(volume: Volume) -> None:
-    array = volume.array
-    if array.dtype.kind != "f":
-        return
-    sparse = array[tuple(slice(n // 2 % 4, None, 4) if n > 8 else slice(None) for n in array.shape)]
-    if np.isfinite(sparse).any() or np.isfinite(array).any():
-        return
-    raise SpadError(
-        f"{volume.source.path} holds no finite voxel (all are NaN or infinite); expected "
-        "intensities; export it again from its source."
-    )
 
 
 @contextmanager
@@ -327,10 +305,11 @@ def _shape(header: Any, path: Path) -> tuple[int, ...]:
             f"{path} is empty: its header gives the shape {shape}; expected at least one voxel "
             "along each axis; export it again."
         )
-    if len(shape) > 4 and any(n > 1 for n in shape[4:]):
+    most = 4 if np.dtype(header.get_data_dtype()).fields is not None else 5
+    if any(n > 1 for n in shape[most:]):
         raise SpadError(
-            f"{path} has {len(shape)} axes (shape {shape}); expected two or three of space and "
-            "at most one of time; split it into one file per channel."
+            f"{path} has {len(shape)} axes (shape {shape}); expected two or three of space, one of "
+            "time and one of channels; split it into several files."
         )
     if sum(n > 1 for n in shape[:3]) < 2 and len(shape) < 2:
         raise SpadError(
@@ -343,10 +322,7 @@ def _shape(header: Any, path: Path) -> tuple[int, ...]:
 def _dtype(header: Any, path: Path) -> np.dtype:
     dtype = np.dtype(header.get_data_dtype())
     if dtype.fields is not None:
-        raise SpadError(
-            f"{path} holds colours ({'/'.join(dtype.names or ())}); expected one number per "
-            "voxel; convert it to grey first."
-        )
+        return dtype
     if dtype.kind not in "iuf":
         raise SpadError(
             f"{path} holds voxels of type {dtype.name}; expected integers or real numbers; "
@@ -376,11 +352,15 @@ def _nifti_geometry(header: Any, affine: np.ndarray, path: Path, notes: list[str
             "The header states no orientation (qform and sform codes are 0); read as nibabel "
             "does, the first axis running from right to left."
         )
-    factor = _TO_MM.get(int(header["xyzt_units"]) & 7, 1.0)
+    for form in ("sform", "qform"):
+        code = int(header[f"{form}_code"])
+        if not 0 <= code <= 5:
+            notes.append(f"The header has an unknown {form} code ({code}); its matrix is used.")
+    factor = millimetres(header)[0, 0]
     if factor != 1.0:
         unit = _UNITS[int(header["xyzt_units"]) & 7]
         notes.append(f"The header gives lengths in {unit}; they are shown in mm.")
-        affine = np.diag([factor, factor, factor, 1.0]) @ affine
+        affine = millimetres(header) @ affine
     said = np.asarray(header["pixdim"][1:4], float) * factor
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     several = np.asarray(header["dim"][1:4]) > 1
@@ -392,6 +372,21 @@ def _nifti_geometry(header: Any, affine: np.ndarray, path: Path, notes: list[str
             "second (its sform) is used."
         )
     return affine
+
+
+def millimetres(header: Any) -> np.ndarray:
+    """Give the (4, 4) scaling from a NIfTI header's unit of length (xyzt_units) to mm."""
+    factor = _TO_MM.get(int(header["xyzt_units"]) & 7, 1.0)
+    return np.diag([factor, factor, factor, 1.0])
+
+
+def _time_step(header: Any) -> tuple[float, str] | None:
+    """Give the step of the time axis and its unit, None where the header states none."""
+    step = float(header["pixdim"][4])
+    if not np.isfinite(step) or step <= 0:
+        return None
+    unit = header.get_xyzt_units()[1] if "xyzt_units" in header else "unknown"
+    return step, _TIME_UNITS.get(unit, "pixel")
 
 
 def _times(values: np.ndarray) -> str:

@@ -2,71 +2,93 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from spad.errors import SpadError
-from spad.volumes.axes import to_file_order
-from spad.volumes.files import disk, suffix_of
-from spad.volumes.files.labels import label_array, names_json, read_names, sidecar_of
-from spad.volumes.files.nifti import INTENT_LABEL, intent_of, load, parse
+from spad.volumes.files import suffix_of
+from spad.volumes.files.encoders import Reopened
+from spad.volumes.files.nifti import INTENT_LABEL, intent_of, millimetres
+from spad.volumes.files.writer import compare
 from spad.volumes.volume import Volume
 
-
-def write(volume: Volume, path: Path) -> Path:
-    """Write a volume as NIfTI; see `spad.volumes.files.write`."""
-    from nibabel.spatialimages import HeaderDataError
-
-    if volume.axes == "czyx":
-        raise SpadError(
-            f"A volume with channels was to be written to {path}; expected one number per voxel; "
-            "write one channel at a time."
-        )
-    sidecar = sidecar_of(path)
-    if not volume.is_labels and os.path.exists(sidecar):
-        raise SpadError(
-            f"{sidecar} says that {path.name} holds labels, but an image was to be written; "
-            "choose another name or remove that file."
-        )
-    array = np.asarray(to_file_order(volume.array, volume.source))
-    array = label_array(array, "The volume to write") if volume.is_labels else _real(array, path)
-    pair = suffix_of(path) in (".hdr", ".img")
-    try:
-        header = _header_for(volume, array, pair)
-    except (HeaderDataError, ValueError, TypeError) as error:
-        raise SpadError(
-            f"{path} was not written because NIfTI cannot hold the volume ({error}); choose "
-            "another type of voxel or a smaller grid."
-        ) from error
-    stem = path.name[: -len(suffix_of(path))]
-    targets = [path.with_name(stem + end) for end in (".img", ".hdr")] if pair else [path]
-    names = names_json(volume.label_names) if volume.label_names is not None else None
-
-    def fill(files: list[Path]) -> None:
-        _write_files(array, header, files[:2] if pair else files[:1])
-        if names is not None:
-            files[-1].write_text(names, encoding="utf-8")
-        _check_written(files[1 if pair else 0], array, volume, header)
-
-    disk.replace_files(targets + ([sidecar] if names is not None else []), fill)
-    return path
+_INTENT_VECTOR = 1007
+_TIME_CODES = {"s": "sec", "ms": "msec", "us": "usec"}
+_COLOURS = {3: np.dtype([(c, "u1") for c in "RGB"]), 4: np.dtype([(c, "u1") for c in "RGBA"])}
 
 
-def _real(array: np.ndarray, path: Path) -> np.ndarray:
-    """Give an image in a type that NIfTI has."""
-    if array.dtype.kind not in "biuf":
-        raise SpadError(
-            f"Voxels of type {array.dtype} were to be written to {path}; expected integers or "
-            "real numbers; convert them first."
-        )
-    if array.dtype.kind == "b":
-        return array.astype(np.uint8)
-    if array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8):
-        return array.astype(np.float32 if array.dtype.itemsize < 4 else np.float64)
-    return array
+class NiftiEncoder:
+    """Writes .nii, .nii.gz and .hdr/.img pairs; names of labels go to a file beside them."""
+
+    sidecar = True
+
+    def targets(self, volume: Volume, path: Path) -> list[Path]:
+        """Name the file, or the data and then the header of a pair."""
+        if suffix_of(path) not in (".hdr", ".img"):
+            return [path]
+        stem = path.name[: -len(suffix_of(path))]
+        return [path.with_name(stem + end) for end in (".img", ".hdr")]
+
+    def encode(self, volume: Volume, array: np.ndarray, files: list[Path]) -> None:
+        """Write the files."""
+        from nibabel.spatialimages import HeaderDataError
+
+        voxels = _as_stored(volume, array)
+        try:
+            header = _header_for(volume, voxels, len(files) == 2)
+        except (HeaderDataError, ValueError, TypeError) as error:
+            raise SpadError(
+                f"{files[-1].name} was not written because NIfTI cannot hold the volume ({error}); "
+                "choose another type of voxel or a smaller grid."
+            ) from error
+        _write_files(voxels, header, files)
+
+    def verify(self, volume: Volume, array: np.ndarray, files: list[Path]) -> None:
+        """Compare with what nibabel finds."""
+        import nibabel
+
+        image: Any = nibabel.load(files[-1])
+        compare(volume, array, files[-1], _reopened(image, volume))
+        old = volume.source.header
+        if not volume.source.format.startswith("nifti") or old is None:
+            return
+        for code in ("qform_code", "sform_code"):
+            if int(image.header[code]) != int(old[code]):
+                raise SpadError(
+                    f"{files[-1].name} did not read back as it was written ({code} is "
+                    f"{int(image.header[code])}, not {int(old[code])}), so nothing was saved; "
+                    "choose another place."
+                )
+
+
+ENCODER = NiftiEncoder()
+
+
+def _reopened(image: Any, volume: Volume) -> Reopened:
+    header = image.header
+    voxels = np.asanyarray(image.dataobj.get_unscaled())
+    if voxels.dtype.fields is not None:
+        colours = len(voxels.dtype.names or ())
+        voxels = np.moveaxis(np.stack([voxels[name] for name in voxels.dtype.names or ()]), 0, -1)
+        voxels = voxels.reshape((*voxels.shape[:-1], 1, 1)[:3] + voxels.shape[3:-1] + (colours,))
+    elif "c" in volume.source.axes and voxels.ndim == 5 and "t" not in volume.source.axes:
+        voxels = voxels[:, :, :, 0]
+    slope, intercept = image.dataobj.slope, image.dataobj.inter
+    return Reopened(voxels, millimetres(header) @ image.affine, float(slope), float(intercept))
+
+
+def _as_stored(volume: Volume, array: np.ndarray) -> np.ndarray:
+    """Give voxels as NIfTI has them: colours as one element, other channels along the 5th axis."""
+    if "c" not in volume.axes:
+        return array
+    if volume.rgb and array.dtype == np.uint8 and array.shape[-1] in _COLOURS:
+        packed = np.empty(array.shape[:-1], _COLOURS[array.shape[-1]], order="F")
+        for number, name in enumerate(packed.dtype.names or ()):
+            packed[name] = array[..., number]
+        return packed
+    return array if "t" in volume.axes else array[:, :, :, np.newaxis]
 
 
 def _header_for(volume: Volume, array: np.ndarray, pair: bool) -> Any:
@@ -84,11 +106,7 @@ def _header_for(volume: Volume, array: np.ndarray, pair: bool) -> Any:
         header = kind.from_header(_little_endian(old), check=False)
         _copy_geometry(_little_endian(old), header)
     else:
-        header = kind()
-        header.set_xyzt_units("mm", "sec" if array.ndim == 4 else None)
-        header.set_data_shape(array.shape)
-        header.set_qform(volume.source.affine, 1, strip_shears=True)
-        header.set_sform(volume.source.affine, 1)
+        header = _fresh_header(kind(), volume, array)
     header.set_data_dtype(array.dtype)
     header.set_data_shape(array.shape)
     header.set_slope_inter(volume.slope, volume.intercept)
@@ -101,6 +119,28 @@ def _header_for(volume: Volume, array: np.ndarray, pair: bool) -> Any:
     elif intent_of(header) == INTENT_LABEL:
         header["intent_code"] = 0
         header["intent_name"] = b""
+    if array.ndim == 5 and array.shape[4] > 1:
+        header["intent_code"] = _INTENT_VECTOR
+    return header
+
+
+def _fresh_header(header: Any, volume: Volume, array: np.ndarray) -> Any:
+    """Make a header for a grid that comes from no NIfTI file.
+
+    A sheared grid (gantry tilt) has no quaternion, so it is stated by the sform alone.
+    """
+    affine = volume.source.affine
+    header.set_data_shape(array.shape)
+    step, unit = volume.time_step or (1.0, "pixel")
+    timed = "t" in volume.axes
+    header.set_xyzt_units("mm", _TIME_CODES.get(unit, "sec") if timed else None)
+    if volume.is_sheared:
+        header["pixdim"][1:4] = np.linalg.norm(affine[:3, :3], axis=0)
+    else:
+        header.set_qform(affine, 1, strip_shears=True)
+    header.set_sform(affine, 1)
+    if timed:
+        header["pixdim"][4] = step
     return header
 
 
@@ -153,32 +193,3 @@ def _write_voxels(array: np.ndarray, file: Any) -> None:
     little = array.dtype.newbyteorder("<")
     for slab in array.T:
         file.write(np.ascontiguousarray(slab, dtype=little).data)
-
-
-def _check_written(path: Path, array: np.ndarray, volume: Volume, header: Any) -> None:
-    """Read a new file as anybody would and compare it with what was to be written."""
-    import nibabel
-
-    parsed = parse(path)
-    again = load(parsed)
-    good = (
-        again.shape == array.shape
-        and np.allclose(parsed.affine, volume.source.affine, rtol=1e-6, atol=1e-4)
-        and all(
-            np.array_equal(one, other, equal_nan=array.dtype.kind == "f")
-            for one, other in zip(again.T, array.T, strict=True)
-        )
-    )
-    if isinstance(header, nibabel.Nifti1Header):
-        good = good and all(
-            int(parsed.header[code]) == int(header[code]) for code in ("qform_code", "sform_code")
-        )
-    if volume.label_names is not None:
-        good = good and read_names(sidecar_of(path)) == {
-            int(key): name for key, name in volume.label_names.items()
-        }
-    if not good:
-        raise SpadError(
-            f"{path.name} did not read back as it was written, so nothing was saved; the disk or "
-            "the folder may be faulty; choose another place."
-        )
