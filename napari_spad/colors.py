@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from spad.volumes.colors import Rgba, color_of_name, organ_color
 
@@ -11,27 +11,56 @@ if TYPE_CHECKING:
     from napari.utils.colormaps import DirectLabelColormap
 
 _UNNAMED = 64
+_MOST = 1024
 
 
-def label_colormap(names: Mapping[int, str]) -> DirectLabelColormap:
+def label_colormap(
+    names: Mapping[int, str], stated: Mapping[int, Rgba] | None = None
+) -> DirectLabelColormap:
     """Make the colormap of a Labels layer.
 
     Args:
         names: id to name; ids that a person paints later have a colour of their own too.
+        stated: id to colour as the file says, which rules over ours.
 
     Returns:
         The colormap, with 0 transparent.
     """
     from napari.utils.colormaps import DirectLabelColormap
 
-    highest = max(names, default=0) + _UNNAMED
+    stated = stated or {}
+    known = {*names, *stated}
+    first_ids = range(1, min(max(known, default=0), _MOST) + _UNNAMED)
     colors: dict[int | None, Rgba] = {
-        label: organ_color(names.get(label, f"label {label}")) for label in range(1, highest)
+        label: organ_color(names.get(label, f"label {label}")) for label in {*first_ids, *known}
     }
-    colors |= {label: organ_color(name) for label, name in names.items()}
+    colors |= dict(stated.items())
     colors[0] = (0.0, 0.0, 0.0, 0.0)
     colors[None] = (1.0, 1.0, 1.0, 1.0)
     return DirectLabelColormap(color_dict=colors)
+
+
+def colors_of(colormap: Any, ids: Iterable[int]) -> dict[int, Rgba] | None:
+    """Read the colours of labels from a layer's colormap.
+
+    Args:
+        colormap: as a Labels layer has it.
+        ids: the labels in question.
+
+    Returns:
+        id to colour, each channel 0 to 1; None where napari's own cyclic colours are shown.
+    """
+    from napari.utils.colormaps import DirectLabelColormap
+
+    if not isinstance(colormap, DirectLabelColormap):
+        return None
+    table = colormap.color_dict
+    found = {}
+    for label in ids:
+        if label in table:
+            red, green, blue, alpha = (float(channel) for channel in table[label])
+            found[label] = (red, green, blue, alpha)
+    return found or None
 
 
 def code_colormap(codes: int) -> DirectLabelColormap:

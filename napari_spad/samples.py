@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from napari_spad import view
+from napari_spad import start, view
 from napari_spad.layers import to_layer
 
 
@@ -24,6 +24,7 @@ def nibabel_example() -> list[Any]:
 
     from spad.volumes.files import read
 
+    start.use()
     with as_file(files("nibabel") / "tests" / "data" / "example4d.nii.gz") as path:
         volume = read(path)
     return [to_layer(volume.with_modality("MR"), "Brain MR")]
@@ -32,6 +33,7 @@ def nibabel_example() -> list[Any]:
 def _phantom(modality: str, name: str) -> list[Any]:
     from spad.phantoms import sample
 
+    start.use()
     phantom = sample(modality)
     truth = f"{name} - true organs"
     view.select_soon(name)

@@ -126,7 +126,7 @@ def shows_any(viewer: Viewer | ViewerModel, layer: Labels) -> bool:
 
 def shown_slice(viewer: Viewer | ViewerModel, layer: Layer) -> np.ndarray:
     """Give the voxels of a layer on the slice that is shown; empty if it lies outside."""
-    data, offset = np.asarray(layer.data), viewer.dims.ndim - layer.ndim
+    data, offset = layer.data, viewer.dims.ndim - layer.ndim
     index: list[slice | int] = []
     for axis in range(layer.ndim):
         if offset + axis in viewer.dims.displayed:

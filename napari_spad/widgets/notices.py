@@ -15,6 +15,9 @@ class _Notices:
 
     scan_changed = Signal(str)
     models_changed = Signal()
+    pointed = Signal(object)
+    """(viewer, place): where the mouse is in the viewer's world, in another view than its own;
+    the place is None once the mouse has left."""
 
 
 notices = _Notices()

@@ -1,81 +1,144 @@
-"""The Scan dock: what was opened, how it lies, where depth is, and which modality it has."""
+"""The Scan dock: open, look, and see how a scan lies, where depth is and which modality it has."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtWidgets import (
     QButtonGroup,
+    QCheckBox,
     QComboBox,
-    QFileDialog,
     QPushButton,
     QWidget,
 )
 
-from napari_spad import grids, layers, notify, view
-from napari_spad.widgets.choosers import ModalityChooser, ScanChooser
+from napari_spad import edges, grids, layers, notify, start, view
+from napari_spad.widgets.choosers import LayerChooser, ModalityChooser
+from napari_spad.widgets.fit_line import FitLine
 from napari_spad.widgets.forms import Form, column, line, row, text
+from napari_spad.widgets.geometry import FIELDS, depth_words, describe
 from napari_spad.widgets.notices import follow, notices
-from spad.volumes.axes import axis_assignment, degrees_off_axis, orientation_letters
-from spad.volumes.volume import Volume
+from napari_spad.widgets.open_row import OpenRow
+from napari_spad.widgets.readout import Readout
+from napari_spad.widgets.switch_row import SwitchRow
+from napari_spad.widgets.windows import WindowChooser
+from spad.errors import SpadError
 
 if TYPE_CHECKING:
     from napari import Viewer
+    from napari.layers import Layer
 
-_PLANE_OF_WORLD = ("sagittal", "coronal", "axial")
-_RUNS = ("R-L", "A-P", "S-I")
-_FILTER = "Scans (*.nii *.nii.gz *.hdr *.img);;All files (*)"
+    from spad.volumes.volume import Volume
+
 _SOLID = "3D"
-_FIELDS = ("Size", "Spacing", "Orientation", "Tilt", "Anisotropy", "Values", "File")
+_LETTERS_TIP = (
+    "R right, L left, A anterior, P posterior, S superior, I inferior: the patient's own sides. "
+    "Two letters on a tilted scan: AS is mostly anterior, a little superior."
+)
+
+
+class OpenChooser(LayerChooser):
+    """A choice among the scans and label files that are open; a scan goes first."""
+
+    def __init__(self, viewer: Viewer) -> None:
+        super().__init__(viewer, was_opened, "no scan is open")
+
+    @property
+    def volume(self) -> Volume | None:
+        """The chosen scan or labels, or None."""
+        if self.layer is None:
+            return None
+        try:
+            volume = layers.volume_of(self.layer)
+        except SpadError:
+            return None
+        grid = layers.grid_of_layer(self.layer)
+        # labels and edited copies are made on the grid, whose notes still hold
+        if grid is None or volume.notes == grid.volume.notes:
+            return volume
+        return replace(volume, notes=grid.volume.notes)
+
+    def _refill(self, event: Any = None) -> None:
+        new = getattr(event, "value", None)
+        labels_come = event is not None and event.type == "inserted" and layers.is_labels(new)
+        # labels come after their scan, which stays the one in question
+        super()._refill(None if labels_come and self.layer is not None else event)
 
 
 class ScanDock(QWidget):
-    """Shows a scan's geometry, and lets a person correct its depth axis and modality."""
+    """Opens scans, shows how they lie, and lets a person correct what was guessed."""
 
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__()
         self._viewer = napari_viewer
-        self.open_button = QPushButton("Open ...")
-        self.open_button.setToolTip("Open a NIfTI or Analyze file with its true geometry")
-        self.open_button.clicked.connect(self._open)
-        self.scans = ScanChooser(napari_viewer)
+        start.use(napari_viewer)
+        self.opener = OpenRow(napari_viewer)
+        self.scans = OpenChooser(napari_viewer)
         self.samples = QWidget()
         self.planes = QButtonGroup(self)
         self.planes.setExclusive(True)
+        self.readout = Readout(napari_viewer)
+        self.windows = WindowChooser()
+        self.letters = QCheckBox("Letters at the edges")
+        self.letters.setToolTip(_LETTERS_TIP)
+        self.letters.setChecked(edges.are_shown(napari_viewer))
+        self.letters.toggled.connect(lambda on: edges.show(napari_viewer, on))
+        self.fit = FitLine(napari_viewer)
+        self.switch = SwitchRow(napari_viewer)
         self.depth_axis = QComboBox()
         self.depth_axis.activated.connect(self._state_depth)
         self.depth_reason = text(faint=True)
         self.modality = ModalityChooser()
         self.modality_reason = text(faint=True)
-        self.fields = {name: text() for name in _FIELDS}
+        self.fields = {name: text() for name in FIELDS}
+        self.notes = text(faint=True)
         self._lay_out()
-        self.scans.chosen.connect(self._show)
-        follow(self, notices.scan_changed, self._changed)
-        follow(self, napari_viewer.dims.events.order, self._mark_plane)
-        follow(self, napari_viewer.dims.events.ndisplay, self._mark_plane)
+        self._connect()
         self._show()
 
     def _lay_out(self) -> None:
         layout = column(self)
-        chooser = row(self.scans, self.open_button)
-        chooser.setStretch(0, 1)
-        layout.addLayout(chooser)
-        hint = text("Open a CT or MR scan (NIfTI), or try a sample:")
-        ct, mr = QPushButton("CT phantom"), QPushButton("MR phantom")
-        ct.clicked.connect(lambda: self._open_sample("ct_phantom"))
-        mr.clicked.connect(lambda: self._open_sample("mr_phantom"))
+        layout.addWidget(self.opener)
+        layout.addWidget(self.scans)
         inner = column(self.samples, bare=True)
-        inner.addWidget(hint)
-        inner.addLayout(row(ct, mr))
+        inner.addWidget(text("Nothing is open yet. Open a scan, or try a sample:"))
+        inner.addLayout(row(*self._sample_buttons()))
         layout.addWidget(self.samples)
         self.details = QWidget()
         details = column(self.details, bare=True)
         details.addLayout(row(*self._plane_buttons()))
+        details.addWidget(self.readout)
+        look = Form()
+        look.add("Window", self.windows)
+        details.addLayout(look)
+        details.addWidget(self.letters)
+        details.addWidget(self.fit)
         details.addWidget(line())
         details.addLayout(self._form())
+        details.addWidget(self.notes)
         layout.addWidget(self.details)
+        layout.addWidget(self.switch)
         layout.addStretch(1)
+
+    def _connect(self) -> None:
+        viewer = self._viewer
+        self.scans.chosen.connect(self._show)
+        self.scans.activated.connect(self._select)
+        self.opener.opened.connect(self.scans.choose)
+        self.fit.resampled.connect(self.scans.choose)
+        follow(self, notices.scan_changed, self._changed)
+        follow(self, viewer.dims.events.order, self._mark_plane)
+        follow(self, viewer.dims.events.ndisplay, self._mark_plane)
+        follow(self, viewer.layers.selection.events.active, self._follow_selection)
+
+    def _sample_buttons(self) -> list[QPushButton]:
+        buttons = []
+        for words, key in (("CT phantom", "ct_phantom"), ("MR phantom", "mr_phantom")):
+            button = QPushButton(words)
+            button.clicked.connect(lambda _, key=key: self._open_sample(key))
+            buttons.append(button)
+        return buttons
 
     def _plane_buttons(self) -> list[QPushButton]:
         buttons = []
@@ -106,34 +169,55 @@ class ScanDock(QWidget):
         form.add("File", self.fields["File"])
         return form
 
-    def _open(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(self, "Open a scan", "", _FILTER)
-        if path:
-            self._viewer.open(path, plugin="napari-spad")
-
     def _open_sample(self, key: str) -> None:
         self._viewer.open_sample("napari-spad", key)
+
+    def _select(self, index: int) -> None:
+        """Make the scan that a person chose here napari's selected layer too."""
+        if self.scans.layer is not None:
+            self._viewer.layers.selection.active = self.scans.layer
+
+    def _follow_selection(self, event: Any = None) -> None:
+        active = self._viewer.layers.selection.active
+        if active is not None and layers.role_of(active) == "scan":
+            self.scans.choose(active)
 
     def _changed(self, uuid: str) -> None:
         volume = self.scans.volume
         if volume is not None and volume.source.uuid == uuid:
             layer = self.scans.layer
-            layer.contrast_limits = layers.display_limits(volume)
+            if layers.is_image(layer):
+                layer.contrast_limits = layers.display_limits(volume)
             self._show()
 
     def _show(self, layer: object = None) -> None:
-        volume = self.scans.volume
+        volume, shown = self.scans.volume, self.scans.layer
         self.samples.setVisible(volume is None)
+        self.scans.setVisible(shown is not None)
         self.details.setVisible(volume is not None)
-        self.modality.show_scan(volume)
+        self.readout.show_scan(shown, volume)
+        self.fit.show_scan(shown if volume is not None else None)
+        has_window = volume is not None and layers.is_image(shown)
+        self.windows.show_scan(shown, volume if has_window else None)
         if volume is None:
+            self.modality.show_scan(None)
             return
         self._mark_plane()
-        self.modality_reason.setText(self.modality.reason)
+        self._show_modality(volume)
         self._show_depth(volume)
         for name, words in describe(volume).items():
             self.fields[name].setText(words)
         self.fields["File"].setToolTip(volume.source.path or "")
+        self.notes.setText("\n".join(volume.notes))
+        self.notes.setVisible(bool(volume.notes))
+
+    def _show_modality(self, volume: Volume) -> None:
+        self.modality.show_scan(volume)
+        self.modality_reason.setText(self.modality.reason)
+        if volume.is_labels or volume.rgb:
+            kind = "labels" if volume.is_labels else "colours"
+            self.modality.setEnabled(False)
+            self.modality_reason.setText(f"{kind}: it plays no part")
 
     def _show_depth(self, volume: Volume) -> None:
         self.depth_axis.clear()
@@ -159,71 +243,11 @@ class ScanDock(QWidget):
         self.planes.setExclusive(True)
 
 
-def describe(volume: Volume) -> dict[str, str]:
-    """Put a scan's geometry into words, in the order in which a layer shows it.
+def was_opened(layer: Layer) -> bool:
+    """Whether a layer shows a scan or a label file that a person opened, and no result of ours."""
+    from napari.layers import Image
 
-    Args:
-        volume: a scan.
-
-    Returns:
-        Words for each of Size, Spacing, Orientation, Tilt, Anisotropy, Values and File.
-    """
-    place = grids.place(volume)
-    size = " × ".join(str(n) for n in place.shape)
-    if volume.array.ndim == 4:
-        leading = "times" if volume.axes[0] == "t" else "channels"
-        size = f"{size}, {volume.array.shape[0]} {leading}"
-    source = volume.source
-    letters = orientation_letters(source.affine)
-    return {
-        "Size": f"{size} voxels (S-I × A-P × R-L)",
-        "Spacing": " × ".join(f"{step:.3g}" for step in place.scale) + " mm",
-        "Orientation": f"{letters} in the file (i, j, k); shown S-I, A-P, R-L",
-        "Tilt": _tilt_words(volume),
-        "Anisotropy": _anisotropy_words(volume),
-        "Values": _value_words(volume),
-        "File": _file_words(volume),
-    }
-
-
-def depth_words(volume: Volume, axis: int) -> str:
-    """Name a file's axis as a depth axis: "S-I: axial, 5 mm (axis k)"."""
-    affine = volume.source.affine
-    world, _ = axis_assignment(affine)
-    toward = int(world[axis])
-    step = float((affine[:3, axis] ** 2).sum() ** 0.5)
-    return f"{_RUNS[toward]}: {_PLANE_OF_WORLD[toward]}, {step:.3g} mm (axis {'ijk'[axis]})"
-
-
-def _tilt_words(volume: Volume) -> str:
-    if not volume.is_oblique:
-        return "none"
-    degrees = degrees_off_axis(volume.affine)
-    return f"{degrees:.1f}° off the body's axes; shown on its own voxel grid"
-
-
-def _anisotropy_words(volume: Volume) -> str:
-    if volume.da >= 5:
-        return "da = 5: a flat (2D) scan"
-    if volume.da == 0:
-        return "da = 0: slices less than 2 times as thick as pixels"
-    return f"da = {volume.da}: slices at least {2**volume.da} times as thick as pixels"
-
-
-def _value_words(volume: Volume) -> str:
-    low = float(volume.array.min()) * volume.slope + volume.intercept
-    high = float(volume.array.max()) * volume.slope + volume.intercept
-    low, high = sorted((low, high))
-    return f"{low:.5g} to {high:.5g}{' HU' if volume.modality == 'CT' else ''}"
-
-
-def _file_words(volume: Volume) -> str:
-    kinds = {
-        "nifti1": "NIfTI-1",
-        "nifti2": "NIfTI-2",
-        "analyze": "Analyze 7.5",
-        "none": "made in memory",
-    }
-    kind = kinds.get(volume.source.format, volume.source.format)
-    name = f"{Path(volume.source.path).name}, " if volume.source.path else ""
-    return f"{name}{kind}, {volume.source.dtype}"
+    role = layers.role_of(layer)
+    if layers.grid_of_layer(layer) is None:
+        return False
+    return role in ("scan", None) if isinstance(layer, Image) else role == "labels"

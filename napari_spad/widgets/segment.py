@@ -18,6 +18,7 @@ from napari_spad.widgets.notices import follow
 from napari_spad.widgets.organs import ClickPicker, OrganTable, number
 from spad.volumes.axes import from_canonical
 from spad.volumes.colors import readable
+from spad.volumes.files import WRITABLE_SUFFIXES, suffix_of
 from spad.worker.messages import Describe, Segment
 
 if TYPE_CHECKING:
@@ -30,7 +31,15 @@ if TYPE_CHECKING:
 _QUIET_MS = 800
 _WHOLE_FROM = 100
 _HINT = "Click an organ, in the picture or in the table."
-_SAVE = "Labels (*.nii.gz *.nii)"
+_FORMATS = {
+    "NIfTI (*.nii.gz *.nii)": ".nii.gz",
+    "3D Slicer segmentation (*.seg.nrrd)": ".seg.nrrd",
+    "NRRD (*.nrrd *.nhdr)": ".nrrd",
+    "MetaImage (*.mha *.mhd)": ".mha",
+    "DICOM SEG (*.dcm)": ".dcm",
+    "Surfaces (*.stl)": ".stl",
+}
+"""What the Save dialog offers, and the ending that each gives to a name without one."""
 
 _COVERING = ("mask", "seen", "reconstruction", "error", "codes")
 """Roles of the results of other docks, which would cover the scan that the organs lie on."""
@@ -216,9 +225,12 @@ class SegmentDock(JobDock):
     def _save(self) -> None:
         layer = self.organs.layer
         name = layer.name.replace(" - organs", "_labels").replace(" ", "_")
-        path, _ = QFileDialog.getSaveFileName(self, "Save labels", f"{name}.nii.gz", _SAVE)
+        path, chosen = QFileDialog.getSaveFileName(
+            self, "Save labels", f"{name}.nii.gz", ";;".join(_FORMATS)
+        )
         if path:
-            self.save(path)
+            known = suffix_of(path) in WRITABLE_SUFFIXES
+            self.save(path if known else path + _FORMATS.get(chosen, ".nii.gz"))
 
     def save(self, path: str) -> None:
         """Save the chosen labels on their scan's grid."""

@@ -143,3 +143,46 @@ def test_depth_and_modality_can_be_corrected(scan):
     assert again.modality == "MR"
     labels = layers.volume_of(drawn_on(scan))
     assert labels.array.shape == again.array.shape
+
+
+def test_files_of_two_formats_on_one_grid_count_as_one(scan, tmp_path):
+    from spad.volumes.files import write
+
+    write(layers.volume_of(scan), tmp_path / "two.nrrd")
+    other = Layer.create(*read_layer(tmp_path / "two.nrrd"))
+    assert np.allclose(other.translate, scan.translate)
+    assert layers.volume_of(drawn_on(scan)).source.shape == (6, 7, 8)
+
+
+def test_napari_s_name_for_new_labels_tells_their_scan(scan, tmp_path):
+    affine = np.array([[2.0, 0, 0, -10], [0, 3, 0, 0], [0, 0, 4, 0], [0, 0, 0, 1]])
+    other = Layer.create(*read_layer(write(tmp_path / "flipped.nii", affine)))
+    viewer = ViewerModel()
+    for layer in (scan, other):
+        viewer.add_layer(layer)
+    viewer.layers.selection.active = other
+    viewer._new_labels()
+    assert layers.volume_of(viewer.layers[-1]).source.path.endswith("flipped.nii")
+
+
+def test_labels_of_another_order_do_not_stand_in_the_way(scan, tmp_path):
+    affine = np.array([[2.0, 0, 0, -10], [0, 3, 0, 0], [0, 0, 4, 0], [0, 0, 0, 1]])
+    truth = write(tmp_path / "scan_labels.nii", affine)
+    opened = Layer.create(*read_layer(truth))
+    assert isinstance(opened, Labels)
+    assert layers.volume_of(drawn_on(scan)).source.path.endswith("one.nii")
+
+
+def test_a_part_does_not_take_the_place_of_its_scan(scan):
+    step = np.array(scan.scale)
+    part = Labels(
+        np.ones((3, 4, 5), np.uint8),
+        name="part",
+        scale=step,
+        translate=np.array(scan.translate) + step,
+        metadata=scan.metadata,
+    )
+    volume = layers.volume_of(part)
+    layers.to_layer(volume, "again", role="labels")
+    assert layers.grid_of_layer(scan).placement.shape == scan.data.shape
+    assert layers.volume_of(drawn_on(scan)).source.path.endswith("one.nii")

@@ -143,14 +143,75 @@ def test_a_stranger_is_not_written(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("path", ["a.nii", "a.NII.GZ", "a.hdr", "a.img", ["a.nii", "b.nii.gz"]])
+NAMES = [
+    *("a.nii", "a.NII.GZ", "a.hdr", "a.img", "b.c.nii.gz", "a.hdr.gz", "a.nrrd", "a.seg.nrrd"),
+    *("a.nhdr", "a.mha", "A.MHD", "a.dcm", "1.2.840.113.DCM", "a.dicom", "a.ima", "DICOMDIR"),
+]
+FOREIGN = [
+    *("a.png", "a.jpg", "a.tif", "a.ome.tiff", "a.npy", "a.npz", "a.zarr", "a.stl", "a.json"),
+    *("a.nii.txt", "a.gz", "notes", "dicomdir.txt", "IM0001"),
+]
+
+
+@pytest.mark.parametrize("path", [*NAMES, ["a.nii", "b.nii.gz"]])
 def test_reader_offers_itself_by_name(path):
     assert callable(get_reader(path))
 
 
-@pytest.mark.parametrize("path", ["a.png", "a.nii.txt", [], ["a.nii", "a.tif"], 7, None])
+@pytest.mark.parametrize("path", [*FOREIGN, "MAKEFILE", [], ["a.nii", "a.tif"], 7, None])
 def test_reader_keeps_out_of_other_files(path):
     assert get_reader(path) is None
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("folder", ["", "some.dir/", "UPPER/"])
+def test_manifest_claims_what_the_reader_reads(name, folder):
+    manager = npe2.PluginManager.instance()
+    found = {one.plugin_name for one in manager.iter_compatible_readers([folder + name])}
+    assert "napari-spad" in found
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_manifest_leaves_pictures_and_arrays_to_napari(name):
+    manager = npe2.PluginManager.instance()
+    found = {one.plugin_name for one in manager.iter_compatible_readers([name])}
+    assert "napari-spad" not in found
+
+
+def test_manifest_leaves_folders_to_napari(tmp_path):
+    manager = npe2.PluginManager.instance()
+    found = {one.plugin_name for one in manager.iter_compatible_readers([str(tmp_path)])}
+    assert "napari-spad" not in found
+
+
+def test_napari_asks_no_more_once_a_person_says_so(tmp_path, reader_preferences):
+    from napari.plugins.utils import get_preferred_reader
+
+    from napari_spad.preference import open_without_asking
+
+    reader_preferences.extension2reader = {"*.mha": "some-plugin", "*.gz": "napari"}
+    path = scan_file(tmp_path / "scan.nii.gz", AFFINES["LPS"])
+    viewer = ViewerModel()
+    with pytest.raises(RuntimeError, match="Multiple plugins"):
+        viewer._open_or_raise_error([str(tmp_path / "scan.nii")])
+    open_without_asking()
+    assert get_preferred_reader(path) == "napari-spad"
+    assert get_preferred_reader(tmp_path / "A.DCM") == "napari-spad"
+    assert get_preferred_reader(tmp_path / "a.mha") == "some-plugin"
+    assert get_preferred_reader(tmp_path / "a.png") is None
+    assert viewer.open(path, plugin=None)[0].metadata["napari_spad"]["role"] == "scan"
+    open_without_asking()
+    assert list(reader_preferences.extension2reader)[-1] == "*.gz"
+
+
+@pytest.fixture
+def reader_preferences():
+    from napari.settings import get_settings
+
+    settings = get_settings().plugins
+    before = dict(settings.extension2reader)
+    yield settings
+    settings.extension2reader = before
 
 
 def test_a_broken_file_is_a_notification_and_no_layer(tmp_path):
@@ -177,7 +238,7 @@ def test_manifest_is_valid_and_complete():
     manifest = manager.get_manifest("napari-spad")
     manifest.validate_imports()
     found = manifest.contributions
-    assert {widget.display_name for widget in found.widgets} == {
+    assert {widget.display_name for widget in found.widgets} >= {
         "Scan",
         "Segment",
         "Tokenizer",
@@ -204,3 +265,231 @@ def test_samples_open(key):
         assert isinstance(truth, Labels)
         assert not truth.visible
         assert truth.data.shape == viewer.layers[0].data.shape
+
+
+def series_files(folder, count=5, description="Abdomen 5.0 B30f", skip=()):
+    """Write a CT series whose file names say nothing of its order."""
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+    folder.mkdir(exist_ok=True)
+    uids, files = [generate_uid() for _ in range(3)], []
+    for k in range(count):
+        one = Dataset()
+        one.file_meta = FileMetaDataset()
+        one.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        one.SOPClassUID = one.file_meta.MediaStorageSOPClassUID = CTImageStorage
+        one.SOPInstanceUID = one.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        one.StudyInstanceUID, one.SeriesInstanceUID, one.FrameOfReferenceUID = uids
+        one.PatientName, one.PatientID, one.PatientBirthDate, one.PatientSex = "A^B", "1", "", ""
+        one.StudyDate, one.StudyTime, one.StudyID, one.AccessionNumber = "", "", "", ""
+        one.ReferringPhysicianName, one.PositionReferenceIndicator = "", ""
+        one.Modality, one.SeriesDescription, one.SeriesNumber = "CT", description, 3
+        one.ImageType, one.InstanceNumber = ["ORIGINAL", "PRIMARY", "AXIAL"], k + 1
+        one.ImagePositionPatient, one.ImageOrientationPatient = [0, 0, 3.0 * k], [1, 0, 0, 0, 1, 0]
+        one.PixelSpacing, one.SliceThickness = [0.5, 0.5], 3
+        one.Rows, one.Columns = 6, 8
+        one.SamplesPerPixel, one.PhotometricInterpretation = 1, "MONOCHROME2"
+        one.BitsAllocated, one.BitsStored, one.HighBit, one.PixelRepresentation = 16, 16, 15, 1
+        one.RescaleSlope, one.RescaleIntercept = 1, -1024
+        one.WindowCenter, one.WindowWidth = 50, 400
+        one.PixelData = np.full((6, 8), 1000 + k, np.int16).tobytes()
+        path = folder / f"{(k * 7919 + 5) % 9973:04d}.dcm"
+        if k not in skip:
+            one.save_as(path, enforce_file_format=True)
+            files.append(path)
+    return files
+
+
+def test_one_file_opens_its_series_under_its_name(tmp_path):
+    files = series_files(tmp_path / "ct")
+    viewer = ViewerModel()
+    viewer.open(files[2], plugin="napari-spad")
+    layer = viewer.layers[0]
+    assert layer.name == "Abdomen 5.0 B30f"
+    assert layer.data.shape == (5, 6, 8)
+    assert np.asarray(layer.data)[:, 0, 0].tolist() == [-20, -21, -22, -23, -24]
+    assert tuple(layer.contrast_limits) == (-150, 250)
+    assert np.allclose(layer.scale, (3, 0.5, 0.5))
+
+
+def test_many_dropped_files_of_a_series_are_one_layer(tmp_path):
+    files = series_files(tmp_path / "ct") + series_files(tmp_path / "other", 3, "Lung")
+    viewer = ViewerModel()
+    viewer.open(files, plugin="napari-spad")
+    assert [layer.name for layer in viewer.layers] == ["Abdomen 5.0 B30f", "Lung"]
+    viewer.open(files, plugin="napari-spad", stack=True)
+    assert len(viewer.layers) == 4
+    # the same file again is another wish, not the same drop
+    viewer.open(files[0], plugin="napari-spad")
+    viewer.open(files[0], plugin="napari-spad")
+    assert len(viewer.layers) == 6
+
+
+def test_many_dropped_files_of_a_bad_series_are_one_sentence(tmp_path):
+    files = series_files(tmp_path / "ct", 9, skip=(4, 6))
+    before = len(notification_manager.records)
+    viewer = ViewerModel()
+    viewer.open(files, plugin="napari-spad")
+    assert len(viewer.layers) == 0
+    said = [one for one in notification_manager.records[before:] if str(one.severity) == "error"]
+    assert len(said) == 1
+
+
+def test_a_name_without_suffix_gets_the_one_of_the_filter(tmp_path, ct_phantom):
+    from napari_spad import writer
+    from napari_spad.layers import to_layer
+
+    layer = Layer.create(*to_layer(ct_phantom.labels, "organs 5.0 B30f", role="labels"))
+    data, attributes, _ = layer.as_layer_data_tuple()
+    for write, suffix in (
+        (writer.write_labels, ".nii.gz"),
+        (writer.write_labels_nrrd, ".seg.nrrd"),
+        (writer.write_labels_mha, ".mha"),
+    ):
+        path = tmp_path / "organs 5.0 B30f"
+        assert write(str(path), data, attributes) == [f"{path}{suffix}"]
+        assert (tmp_path / f"organs 5.0 B30f{suffix}").is_file()
+        with pytest.raises(SpadError, match="there already"):
+            write(str(path), data, attributes)
+        named = str(tmp_path / f"again{suffix}")
+        assert write(named, data, attributes) == write(named, data, attributes) == [named]
+    writer.write_labels_stl(str(tmp_path / "surfaces"), data, attributes)
+    assert len(list(tmp_path.glob("surfaces_*.stl"))) == len(ct_phantom.labels.label_names)
+    with pytest.raises(SpadError, match="no writer knows"):
+        writer.write_labels(str(tmp_path / "organs.tif"), data, attributes)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".hdr", ".nrrd", ".nhdr", ".mha", ".mhd"])
+@pytest.mark.parametrize("name", AFFINES)
+def test_every_format_by_the_menu(tmp_path, name, suffix):
+    source = scan_file(tmp_path / "scan.nii", AFFINES[name])
+    viewer = ViewerModel()
+    viewer.open(source, plugin="napari-spad")
+    viewer._new_labels()
+    scan, labels = viewer.layers
+    labels.data[1, 2, 3] = 4
+    for layer, stem in ((scan, "copy"), (labels, "spots_labels")):
+        out = tmp_path / f"{stem}{suffix}"
+        viewer.layers.selection = {layer}
+        assert viewer.layers.save(str(out), selected=True) == [str(out)]
+        again = Layer.create(*read_layer(out))
+        assert isinstance(again, Labels) == (layer is labels)
+        assert np.array_equal(again.data, layer.data)
+        assert np.allclose(again.scale, layer.scale)
+        assert np.allclose(again.translate, layer.translate, atol=1e-4)
+
+
+def test_names_and_colours_travel(tmp_path, ct_phantom):
+    from napari_spad.layers import label_names, to_layer, volume_of
+
+    layer = Layer.create(*to_layer(ct_phantom.labels, "organs", role="labels"))
+    colormap = layer.colormap
+    table = dict(colormap.color_dict) | {6: np.array([0.2, 0.4, 0.6, 1.0])}
+    layer.colormap = type(colormap)(color_dict=table)
+    assert volume_of(layer).label_colors[6] == pytest.approx((0.2, 0.4, 0.6, 1))
+    data, attributes, _ = layer.as_layer_data_tuple()
+    write_labels(str(tmp_path / "organs.seg.nrrd"), data, attributes)
+    again = Layer.create(*read_layer(tmp_path / "organs.seg.nrrd"))
+    assert label_names({"features": again.features}) == ct_phantom.labels.label_names
+    assert again.get_color(6)[:3] == pytest.approx((0.2, 0.4, 0.6), abs=0.01)
+    assert again.get_color(1)[:3] == pytest.approx(layer.get_color(1)[:3], abs=0.01)
+
+
+def dialog_filters(*layers):
+    from napari.plugins import _npe2
+
+    text, writers = _npe2.file_extensions_string_for_layers(list(layers))
+    return text.split(";;"), writers
+
+
+def test_save_dialog_lists_our_formats(ct_phantom):
+    from napari_spad.layers import to_layer
+
+    image = Layer.create(*to_layer(ct_phantom.image, "ct"))
+    labels = Layer.create(*to_layer(ct_phantom.labels, "organs", role="labels"))
+    ours = [one for one in dialog_filters(image)[0] if one.startswith("SPAD")]
+    assert ours[:3] == [
+        "SPAD NIfTI image (*.nii.gz *.nii *.hdr *.img)",
+        "SPAD NRRD image (*.nrrd *.nhdr)",
+        "SPAD MetaImage (*.mha *.mhd)",
+    ]
+    ours = [one for one in dialog_filters(labels)[0] if one.startswith("SPAD")]
+    assert ours[:5] == [
+        "SPAD NIfTI labels (*.nii.gz *.nii *.hdr *.img)",
+        "SPAD NRRD segmentation (*.seg.nrrd *.nrrd *.nhdr)",
+        "SPAD MetaImage labels (*.mha *.mhd)",
+        "SPAD DICOM segmentation (*.dcm)",
+        "SPAD STL surfaces (*.stl)",
+    ]
+    folders = [one for one in dialog_filters(image, labels)[0] if "older" in one]
+    assert folders == ["SPAD Folder of NIfTI files (*.*)", "napari builtins Save to Folder (*.*)"]
+
+
+def test_no_other_writer_claims_our_suffixes():
+    claims: dict[str, set[str]] = {}
+    for manifest in npe2.PluginManager.instance().iter_manifests():
+        for one in manifest.contributions.writers or []:
+            for kind in one.layer_types:
+                for end in one.filename_extensions:
+                    claims.setdefault(f"{kind} {end}", set()).add(manifest.name)
+    assert claims["labels .seg.nrrd"] == {"napari-spad"}
+    assert all(len(who) == 1 for who in claims.values() if "napari-spad" in who)
+
+
+def test_a_folder_holds_all_layers_or_none(tmp_path):
+    source = scan_file(tmp_path / "scan.nii", AFFINES["PSR"])
+    viewer = ViewerModel()
+    viewer.open(source, plugin="napari-spad")
+    viewer._new_labels()
+    viewer.layers[-1].name = "a/b"
+    stranger = viewer.add_image(np.zeros((3, 4, 5)), name="stranger")
+    with pytest.raises(SpadError, match="stranger"):
+        viewer.layers.save(str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+    viewer.layers.remove(stranger)
+    written = viewer.layers.save(str(tmp_path / "out"))
+    found = sorted(one.name for one in (tmp_path / "out").iterdir())
+    assert found == ["a_b.labels.json", "a_b.nii.gz", "scan.nii.gz"]
+    assert sorted(written) == [str(tmp_path / "out" / name) for name in found[1:]]
+    with pytest.raises(SpadError, match="there already"):
+        viewer.layers.save(str(tmp_path / "out"))
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(SpadError, match="taken"):
+        viewer.layers.save(str(tmp_path / "taken"))
+
+
+def test_layers_of_one_name_do_not_overwrite_each_other(tmp_path, ct_phantom):
+    from napari_spad.layers import to_layer
+    from napari_spad.writer import write_folder
+
+    tuples = [
+        Layer.create(*to_layer(ct_phantom.labels, "organs", role="labels")).as_layer_data_tuple()
+        for _ in range(2)
+    ]
+    written = write_folder(str(tmp_path / "out"), tuples)
+    assert [path.rpartition("/")[2] for path in written] == ["organs.nii.gz", "organs 2.nii.gz"]
+
+
+def test_strangers_are_left_to_napari_s_own_folder(tmp_path):
+    viewer = ViewerModel()
+    viewer.add_image(np.zeros((30, 40), np.uint8), name="one")
+    viewer.add_labels(np.zeros((30, 40), np.uint8), name="two")
+    viewer.layers.save(str(tmp_path / "out"))
+    assert sorted(one.suffix for one in (tmp_path / "out").iterdir()) == [".tif", ".tif"]
+
+
+def test_dicom_seg_by_the_menu(tmp_path):
+    files = series_files(tmp_path / "ct")
+    viewer = ViewerModel()
+    viewer.open(files[0], plugin="napari-spad")
+    viewer._new_labels()
+    labels = viewer.layers[-1]
+    labels.data[1:3, 2:4, 3:5] = 2
+    viewer.layers.selection = {labels}
+    out = tmp_path / "organs.dcm"
+    assert viewer.layers.save(str(out), selected=True) == [str(out)]
+    again = Layer.create(*read_layer(out))
+    assert isinstance(again, Labels)
+    assert np.array_equal(again.data > 0, labels.data > 0)
+    assert np.allclose(again.translate, labels.translate)

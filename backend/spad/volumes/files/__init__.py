@@ -116,7 +116,7 @@ def write(volume: Volume, path: str | os.PathLike[str]) -> Path:
             also .seg.nrrd, .dcm (DICOM SEG) or .stl (surfaces).
 
     Returns:
-        The path written.
+        The path written; the first of several surfaces, each of which has its label's name.
 
     Raises:
         SpadError: the format cannot hold the volume, or the folder or the disk does not allow it.
@@ -129,8 +129,8 @@ def write(volume: Volume, path: str | os.PathLike[str]) -> Path:
         )
     from spad.volumes.files import writer
 
-    writer.write(volume, path)
-    return path
+    files = writer.write(volume, path)
+    return path if path in files else files[0]
 
 
 def readable(path: str | os.PathLike[str]) -> bool:
