@@ -48,7 +48,7 @@ def describe(volume: Volume) -> dict[str, str]:
     size = " × ".join(str(n) for n in place.shape) + " voxels"
     for letter, count in zip(volume.axes[:-3], volume.array.shape, strict=False):
         colours = letter == "c" and volume.rgb
-        size += ", in colours" if colours else f", {count} {_LEADING[letter]}"
+        size += " in colour" if colours else f", {count} {_LEADING[letter]}"
     return {
         "Size": f"{size}\n(S-I × A-P × R-L)",
         "Spacing": " × ".join(f"{step:.3g}" for step in place.scale) + " mm",

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QFileDialog, QLabel, QPushButton, QVBoxLayout
+from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout
 
 from napari_spad import jobs, layers, notify, view
+from napari_spad.widgets import saving
 from napari_spad.widgets.choosers import LayerChooser, is_scan
 from napari_spad.widgets.forms import line, row, text
 from napari_spad.widgets.job_dock import JobDock, add_layer
@@ -18,7 +19,6 @@ from napari_spad.widgets.notices import follow
 from napari_spad.widgets.organs import ClickPicker, OrganTable, number
 from spad.volumes.axes import from_canonical
 from spad.volumes.colors import readable
-from spad.volumes.files import WRITABLE_SUFFIXES, suffix_of
 from spad.worker.messages import Describe, Segment
 
 if TYPE_CHECKING:
@@ -31,16 +31,6 @@ if TYPE_CHECKING:
 _QUIET_MS = 800
 _WHOLE_FROM = 100
 _HINT = "Click an organ, in the picture or in the table."
-_FORMATS = {
-    "NIfTI (*.nii.gz *.nii)": ".nii.gz",
-    "3D Slicer segmentation (*.seg.nrrd)": ".seg.nrrd",
-    "NRRD (*.nrrd *.nhdr)": ".nrrd",
-    "MetaImage (*.mha *.mhd)": ".mha",
-    "DICOM SEG (*.dcm)": ".dcm",
-    "Surfaces (*.stl)": ".stl",
-}
-"""What the Save dialog offers, and the ending that each gives to a name without one."""
-
 _COVERING = ("mask", "seen", "reconstruction", "error", "codes")
 """Roles of the results of other docks, which would cover the scan that the organs lie on."""
 
@@ -72,7 +62,7 @@ class SegmentDock(JobDock):
         self._quiet.timeout.connect(self._measure)
         self.organs.chosen.connect(self._organs_chosen)
         self.table.picked.connect(lambda label: self.select(label, move=True))
-        self.save_button.clicked.connect(self._save)
+        self.save_button.clicked.connect(lambda: saving.ask_and_save(self, self.organs.layer))
         self.solid_button.clicked.connect(self._switch_3d)
         follow(self, napari_viewer.dims.events.ndisplay, self._mark_3d)
         picker = ClickPicker(napari_viewer, lambda: self.organs.layer, self.select)
@@ -221,29 +211,6 @@ class SegmentDock(JobDock):
 
     def _mark_3d(self, event: object = None) -> None:
         self.solid_button.setChecked(self._viewer.dims.ndisplay == 3)
-
-    def _save(self) -> None:
-        layer = self.organs.layer
-        name = layer.name.replace(" - organs", "_labels").replace(" ", "_")
-        path, chosen = QFileDialog.getSaveFileName(
-            self, "Save labels", f"{name}.nii.gz", ";;".join(_FORMATS)
-        )
-        if path:
-            known = suffix_of(path) in WRITABLE_SUFFIXES
-            self.save(path if known else path + _FORMATS.get(chosen, ".nii.gz"))
-
-    def save(self, path: str) -> None:
-        """Save the chosen labels on their scan's grid."""
-        from napari_spad.writer import write_labels
-        from spad.errors import SpadError
-
-        data, attributes, _ = self.organs.layer.as_layer_data_tuple()
-        try:
-            written = write_labels(path, data, attributes)
-        except SpadError as error:
-            notify.error(str(error))
-            return
-        notify.info(f"Saved {written[0]}.")
 
 
 def fits_as_organs(layer: Layer) -> bool:

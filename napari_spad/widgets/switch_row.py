@@ -1,4 +1,4 @@
-"""The button that turns the selected layer from image to labels or back."""
+"""What can be done with the selected layer: turn it into image or labels, and save it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtWidgets import QPushButton, QSizePolicy, QWidget
 
 from napari_spad import keys, layers
-from napari_spad.widgets.forms import column
+from napari_spad.widgets import saving
+from napari_spad.widgets.forms import column, row
 from napari_spad.widgets.notices import follow
 
 if TYPE_CHECKING:
@@ -27,9 +28,18 @@ class SwitchRow(QWidget):
         self.button = QPushButton()
         self.button.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.button.clicked.connect(lambda: keys.switch_labels(viewer))
-        column(self, bare=True).addWidget(self.button)
+        self.save_button = QPushButton("Save ...")
+        self.save_button.clicked.connect(self._save)
+        buttons = row(self.button, self.save_button)
+        buttons.setStretch(0, 1)
+        column(self, bare=True).addLayout(buttons)
         follow(self, viewer.layers.selection.events.active, self._refresh)
         self._refresh()
+
+    def _save(self) -> None:
+        layer = self._viewer.layers.selection.active
+        if layer is not None:
+            saving.ask_and_save(self, layer)
 
     def _refresh(self, event: Any = None) -> None:
         layer = self._viewer.layers.selection.active
@@ -45,6 +55,7 @@ class SwitchRow(QWidget):
         name = name if len(name) <= _SHORT else f"{name[: _SHORT - 1]}…"
         other = "an image" if layers.is_labels(layer) else "labels"
         self.button.setText(f"Show “{name}” as {other}")
+        self.save_button.setToolTip(f"Save “{name}” on the grid of its scan, and prove it")
         key = keys.key_of(keys.TOGGLE)
         self.button.setToolTip(
             f"Turn the selected layer into {other}, with the same voxels, place and name"

@@ -159,7 +159,7 @@ def test_a_picture_in_colours(viewer, widget, tmp_path):
     wait_for(lambda: "photo" in viewer.layers, 30)
     settle()
     assert viewer.layers["photo"].rgb
-    assert "in colours" in widget.fields["Size"].text()
+    assert "in colour" in widget.fields["Size"].text()
     assert not widget.windows.isEnabled()
     assert "no spacing" in widget.notes.text()
 

@@ -246,3 +246,28 @@ def test_tilted_scans_are_resampled_on_request(viewer, ct, mr, dock):
     place = np.linalg.inv(original.affine) @ volume.affine @ [*middle, 1]
     near = original.values()[tuple(slice(int(n), int(n) + 2) for n in place[:3])]
     assert near.min() - 1 <= volume.values()[tuple(middle)] <= near.max() + 1
+
+
+def test_the_selected_layer_is_saved_in_the_format_that_is_chosen(
+    viewer, dock, tmp_path, monkeypatch
+):
+    import SimpleITK
+    from qtpy.QtWidgets import QFileDialog
+
+    viewer.open_sample("napari-spad", "ct_phantom")
+    widget = dock("Scan")
+    viewer.layers.selection.active = viewer.layers["CT phantom - true organs"]
+    offered = []
+
+    def ask(parent, title, name, formats):
+        offered.append(formats)
+        return str(tmp_path / "organs"), "3D Slicer segmentation (*.seg.nrrd)"
+
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", ask)
+    widget.switch.save_button.click()
+    image = SimpleITK.ReadImage(str(tmp_path / "organs.seg.nrrd"))
+    assert "liver" in {image.GetMetaData(key) for key in image.GetMetaDataKeys()}
+    assert "DICOM SEG" in offered[0]
+    viewer.layers.selection.active = viewer.layers["CT phantom"]
+    widget.switch.save_button.click()
+    assert "DICOM SEG" not in offered[1]

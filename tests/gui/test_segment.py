@@ -166,14 +166,18 @@ def test_view_moves_to_the_organs_if_it_shows_none(viewer, scan, ct_phantom, doc
     assert (np.asarray(viewer.layers["ct - organs"].data)[at] == 1).any()
 
 
-def test_labels_are_saved_on_their_scan(viewer, dock, tmp_path, ct_phantom):
+def test_labels_are_saved_on_their_scan(viewer, dock, tmp_path, ct_phantom, monkeypatch):
+    from qtpy.QtWidgets import QFileDialog
+
     from spad.volumes.files import write
 
     source = write(ct_phantom.image, tmp_path / "ct.nii.gz")
     viewer.open(source, plugin="napari-spad")
     widget = dock("Segment")
     run(widget)
-    widget.save(str(tmp_path / "out.nii.gz"))
+    answer = str(tmp_path / "out"), "NIfTI (*.nii.gz *.nii)"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: answer)
+    widget.save_button.click()
     one, other = nibabel.load(source), nibabel.load(tmp_path / "out.nii.gz")
     assert one.shape == other.shape
     assert np.allclose(one.affine, other.affine)

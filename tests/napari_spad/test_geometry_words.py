@@ -79,7 +79,7 @@ def test_times_and_colours():
     array = np.zeros((4, 6, 10, 10), np.uint8)
     assert "4 times" in describe(volume_of(array=array, axes="tzyx"))["Size"]
     assert "4 channels" in describe(volume_of(array=array, axes="czyx"))["Size"]
-    assert "in colours" in describe(volume_of(array=array[:3], axes="czyx", rgb=True))["Size"]
+    assert "in colour" in describe(volume_of(array=array[:3], axes="czyx", rgb=True))["Size"]
 
 
 def test_what_has_no_orientation_says_so():
