@@ -54,7 +54,14 @@ def build(kind: str, architecture: Mapping[str, Any]) -> nn.Module:
         ) from error
 
 
-def save(path: str | Path, model: nn.Module, card: Card, dtype: torch.dtype | None = None) -> Path:
+def save(
+    path: str | Path,
+    model: nn.Module,
+    card: Card,
+    dtype: torch.dtype | None = None,
+    *,
+    weights: Mapping[str, torch.Tensor] | None = None,
+) -> Path:
     """Write a model with its card; the file appears whole or not at all.
 
     Args:
@@ -62,6 +69,7 @@ def save(path: str | Path, model: nn.Module, card: Card, dtype: torch.dtype | No
         model: a model of the card's kind.
         card: what it is; its architecture is taken from the model.
         dtype: the type in which floating-point weights are stored; None keeps theirs.
+        weights: the model's state, where its parts lie in several processes; None takes its own.
 
     Returns:
         The path.
@@ -81,7 +89,7 @@ def save(path: str | Path, model: nn.Module, card: Card, dtype: torch.dtype | No
     try:
         with tempfile.TemporaryDirectory(prefix=".spad-", dir=path.parent) as folder:
             part = Path(folder) / path.name
-            save_file(_tensors(model, dtype), part, metadata)
+            save_file(_tensors(weights or model.state_dict(), dtype), part, metadata)
             part.replace(path)
     except OSError as error:
         raise SpadError(
@@ -129,9 +137,11 @@ def load(
     return model.eval(), card
 
 
-def _tensors(model: nn.Module, dtype: torch.dtype | None) -> dict[str, torch.Tensor]:
+def _tensors(
+    weights: Mapping[str, torch.Tensor], dtype: torch.dtype | None
+) -> dict[str, torch.Tensor]:
     tensors = {}
-    for name, tensor in model.state_dict().items():
+    for name, tensor in weights.items():
         tensor = tensor.detach().cpu()
         if dtype is not None and tensor.is_floating_point():
             tensor = tensor.to(dtype)

@@ -15,8 +15,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Go on with the run; print its path last."""
+    from spad.training.ranks import leads_here
     from spad.training.start import resume
 
     with progress_of("train") as progress:
         run = resume(options.run, progress=progress)
-    print(run)
+    if leads_here():
+        print(run)

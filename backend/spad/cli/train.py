@@ -75,6 +75,7 @@ def run(options: argparse.Namespace) -> None:
     """Train; print the run's path last."""
     if options.init:
         zoo.find(options.init)  # a wrong name is answered at once and leaves no run behind
+    from spad.training.ranks import leads_here
     from spad.training.start import train
 
     with progress_of("train") as progress:
@@ -90,7 +91,8 @@ def run(options: argparse.Namespace) -> None:
             overrides=options.overrides,
             progress=progress,
         )
-    print(path)
+    if leads_here():
+        print(path)
 
 
 def _count(text: str) -> int:

@@ -27,6 +27,7 @@ class Batch:
         image: (B, 1, D, H, W) float32 in [0, 1].
         da: their degree of anisotropy.
         step: the batch's number in the run.
+        first: the number of its first sample among those of all processes at that step.
         labels: (B, D, H, W) int64 in the cohort's numbering, or None.
         known: (B, K) booleans: background and the labels that each scan's annotators drew, or None.
     """
@@ -36,6 +37,7 @@ class Batch:
     step: int
     labels: torch.Tensor | None
     known: torch.Tensor | None
+    first: int = 0
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
@@ -77,6 +79,8 @@ class Sampler:
         classes: labels and background, for tasks with labels; 0 without.
         seed: that of the run.
         augment: apply random changes (off for validation).
+        rank: which of several processes this is, each of which draws its part of a larger batch.
+        ranks: how many they are.
     """
 
     def __init__(
@@ -88,30 +92,36 @@ class Sampler:
         classes: int,
         seed: int,
         augment: bool,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> None:
         self.scans = list(scans)
         self.options, self.crop, self.classes = options, crop, classes
         self.seed, self.augment = seed, augment
+        self.rank, self.ranks = rank, ranks
         self.weights = _weights(self.scans, options)
         self.das = np.array([scan.da for scan in self.scans])
 
     def batch(self, step: int) -> Batch:
-        """Draw batch `step`: its first scan sets `da`, the others have the same."""
+        """Draw batch `step`: its first scan sets `da`, which all others of all processes have."""
         rng = np.random.default_rng([self.seed, step])
         first = int(rng.choice(len(self.scans), p=self.weights))
         da = int(self.das[first])
         same = np.where(self.das == da, self.weights, 0)
-        others = rng.choice(len(self.scans), size=self.options.batch - 1, p=same / same.sum())
-        chosen = [self.scans[i] for i in (first, *others)]
+        count = self.options.batch
+        others = rng.choice(len(self.scans), size=count * self.ranks - 1, p=same / same.sum())
+        start = self.rank * count
+        chosen = [self.scans[i] for i in (first, *others)][start : start + count]
         samples = [
-            self._sample(scan, np.random.default_rng([self.seed, step, index]))
+            self._sample(scan, np.random.default_rng([self.seed, step, start + index]))
             for index, scan in enumerate(chosen)
         ]
         images = torch.stack([image for image, _ in samples])[:, None]
         if not self.classes:
-            return Batch(images, da, step, None, None)
+            return Batch(images, da, step, None, None, start)
         labels = torch.stack([label for _, label in samples if label is not None])
-        return Batch(images, da, step, labels, torch.stack([self._known(scan) for scan in chosen]))
+        known = torch.stack([self._known(scan) for scan in chosen])
+        return Batch(images, da, step, labels, known, start)
 
     def _known(self, scan: Prepared) -> torch.Tensor:
         known = torch.zeros(self.classes, dtype=torch.bool)

@@ -53,6 +53,7 @@ def prior_terms(logits: torch.Tensor) -> PriorTerms:
     negative_entropy = (usage * log_all).sum()
     with torch.no_grad():
         log_at_position = torch.logsumexp(log_p, dim=0) - math.log(images)
+        log_at_position = _mean_over_processes(log_at_position)
         at_position = -(log_at_position.exp() * log_at_position).sum(-1)
         information = (at_position - entropies.mean(0)).mean()
     return PriorTerms(

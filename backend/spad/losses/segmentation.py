@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
+from spad.losses.processes import over_processes
+
 ABSENT = -1e4
 """Logit of a class that cannot be: its probability is exactly 0 in float32."""
 
@@ -40,7 +42,7 @@ def merge_unlabelled(logits: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
 def dice_cross_entropy(
     logits: torch.Tensor, labels: torch.Tensor, known: torch.Tensor
 ) -> torch.Tensor:
-    """Mean soft Dice loss over the known classes, plus cross entropy.
+    """Mean soft Dice loss over the known classes of all processes' samples, plus cross entropy.
 
     Args:
         logits: (B, K, D, H, W).
@@ -55,8 +57,10 @@ def dice_cross_entropy(
     overlap = torch.zeros_like(p[..., 0]).scatter_add_(1, flat, p.gather(1, flat[:, None])[:, 0])
     present = torch.zeros_like(overlap).scatter_add_(1, flat, torch.ones_like(flat, dtype=p.dtype))
     smooth = 1.0
-    dice = (2 * overlap.sum(0) + smooth) / (p.sum((0, 2)) + present.sum(0) + smooth)
-    return 1 - dice[known.any(0)].mean() + cross_entropy
+    sums = [overlap.sum(0), p.sum((0, 2)) + present.sum(0), known.sum(0).to(p)]
+    both, either, annotated = over_processes(torch.stack(sums))
+    dice = (2 * both + smooth) / (either + smooth)
+    return 1 - dice[annotated > 0].mean() + cross_entropy
 
 
 def deep_supervision_loss(

@@ -16,20 +16,26 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from spad import turns
 from spad.checkpoints import file
 from spad.data.samples import Batch, Sampler
 from spad.device import choose, computes_bfloat16
 from spad.errors import SpadError
 from spad.progress import Progress
+from spad.training.ranks import Follower, Ranks, sum_over_processes
 from spad.training.recipe import Recipe, Schedule
 from spad.training.runs import Checkpoint, RunWriter
 from spad.training.task import Task
 
 MODEL_FILE = "model.safetensors"
 STATE_FILE = "state.pt"
+ROOM = 0.6
+"""Share of a GPU's memory that a run takes which leaves room for the viewer."""
+_TURN_SECONDS = 0.05
 UNDECAYED = ("position", "cls_token", "mask_token", "codebook")
 
 
@@ -44,6 +50,10 @@ class Clock:
     def elapsed(self) -> float:
         """Seconds of training, those before a resume included."""
         return self._before + time.monotonic() - self._start
+
+    def leave_out(self, seconds: float) -> None:
+        """Do not count seconds in which the run waited for somebody else."""
+        self._before -= seconds
 
     def progress(self, step: int) -> float:
         """Fraction of the run that is done before update `step`, 0 to 1."""
@@ -86,15 +96,17 @@ class _Module(lightning.LightningModule):
         self,
         task: Task,
         recipe: Recipe,
-        writer: RunWriter,
+        writer: RunWriter | Follower,
         validation: Sequence[Batch],
         progress: Progress,
+        ranks: Ranks,
     ) -> None:
         super().__init__()
         self.task, self.recipe, self.writer = task, recipe, writer
         self.model = task.model
-        self.validation, self.progress = validation, progress
+        self.validation, self.progress, self.ranks = validation, progress, ranks
         self.step = 0
+        self.done = 0.0
         self.best = -math.inf
         self.sums: dict[str, float] = {}
         self.clock = Clock(recipe.schedule)
@@ -102,6 +114,16 @@ class _Module(lightning.LightningModule):
         self._since = time.monotonic()
         self._saved: int | None = None
         self._looked: int | None = None
+
+    def configure_model(self) -> None:
+        """Share the model's parts out among the processes, where the recipe wants that."""
+        if self._is_sharded and not hasattr(self.model, "unshard"):
+            from torch.distributed.fsdp import fully_shard
+
+            mesh = self.device_mesh["data_parallel"]  # type: ignore[index]
+            for part in _blocks(self.model):
+                fully_shard(part, mesh=mesh)
+            fully_shard(self.model, mesh=mesh)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         options = self.recipe.optimiser
@@ -121,23 +143,26 @@ class _Module(lightning.LightningModule):
         return options.final_lr + (options.lr - options.final_lr) * (1 + math.cos(angle)) / 2
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> int | None:
-        done = self.clock.progress(self.step)
-        if self.interrupted or done >= 1:
+        if self.recipe.trainer.leave_room:
+            self._give_way()
+        self.done = self._agreed()
+        if self.done >= 1:
             self.trainer.should_stop = True
             return -1
         for group in self.optimizers().optimizer.param_groups:  # type: ignore[union-attr]
-            group["lr"] = self.rate(done)
+            group["lr"] = self.rate(self.done)
         return None
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
-        loss, figures = self.task.loss(batch, self.clock.progress(self.step))
-        if not torch.isfinite(loss):
+        loss, figures = self.task.loss(batch, self.done)
+        figures = self._mean({"loss": loss.item(), **figures})
+        if not math.isfinite(figures["loss"]):
             raise SpadError(
-                f"The loss became {loss.item()} at step {self.step + 1}; expected a finite "
+                f"The loss became {figures['loss']} at step {self.step + 1}; expected a finite "
                 f"number; lower "
                 "--optimiser.lr or look for damaged scans."
             )
-        for name, value in {"loss": loss.item(), **figures}.items():
+        for name, value in figures.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
         self.sums["steps"] = self.sums.get("steps", 0.0) + 1
         return loss
@@ -152,11 +177,41 @@ class _Module(lightning.LightningModule):
         if self.step % schedule.checkpoint_every == 0:
             self.save()
 
+    def _give_way(self) -> None:
+        """Wait while the viewer's worker has a job."""
+        began = time.monotonic()
+        while turns.is_taken() and not self.interrupted:
+            self.writer.update(self.step, "Waiting while the viewer needs the device.")
+            time.sleep(_TURN_SECONDS)
+        waited = time.monotonic() - began
+        if waited > _TURN_SECONDS:
+            self.clock.leave_out(waited)
+            self._since += waited
+
+    def _agreed(self) -> float:
+        """Give the fraction that is done, by the leader's clock; 1 if any process is to stop."""
+        done = self.clock.progress(self.step)
+        if self.ranks.count > 1:
+            said = [float(self.interrupted), done if self.ranks.leads else 0.0]
+            stops, done = sum_over_processes(
+                torch.tensor(said, dtype=torch.float64, device=self.device)
+            ).tolist()
+            self.interrupted = stops > 0
+        return 1.0 if self.interrupted else done
+
+    def _mean(self, figures: dict[str, float]) -> dict[str, float]:
+        """Take the mean of figures over the processes."""
+        if self.ranks.count == 1:
+            return figures
+        local = torch.tensor(list(figures.values()), dtype=torch.float64, device=self.device)
+        mean = sum_over_processes(local) / self.ranks.count
+        return dict(zip(figures, mean.tolist(), strict=True))
+
     def _log(self) -> None:
         steps = self.sums.pop("steps")
         figures = {name: value / steps for name, value in self.sums.items()}
         now = time.monotonic()
-        figures["lr"] = self.rate(self.clock.progress(self.step - 1))
+        figures["lr"] = self.rate(self.done)
         figures["seconds_per_step"] = (now - self._since) / steps
         self.sums, self._since = {}, now
         self.writer.append_metrics(self.step, "train", figures)
@@ -172,9 +227,11 @@ class _Module(lightning.LightningModule):
         self.model.eval()
         batches = [batch.to(self.device) for batch in self.validation]
         with torch.no_grad(), self.trainer.precision_plugin.forward_context():
-            figures = self.task.validate(batches)
+            figures = self.trainer.strategy.broadcast(self.task.validate(batches))
+            pictures = self.task.sample(batches[0])
         self.model.train()
         self.writer.append_metrics(self.step, "validation", figures)
+        self.writer.add_sample(self.step, pictures)
         shown = ", ".join(f"{name} {value:.4f}" for name, value in list(figures.items())[:3])
         self.progress(self.clock.progress(self.step), f"step {self.step}, validation: {shown}")
         if figures[self.task.score] > self.best:
@@ -186,10 +243,27 @@ class _Module(lightning.LightningModule):
         """Write a checkpoint of this step, once."""
         if self._saved == self.step:
             return
-        with self.writer.checkpoint(self.step) as folder:
-            file.save(folder / MODEL_FILE, self.model, self.task.card(self.step))
-            torch.save(self._state(), folder / STATE_FILE)
+        weights, optimizer = self._gathered()
         self._saved = self.step
+        if isinstance(self.writer, Follower):
+            return
+        with self.writer.checkpoint(self.step) as folder:
+            file.save(folder / MODEL_FILE, self.model, self.task.card(self.step), weights=weights)
+            torch.save({**self._state(), "optimizer": optimizer}, folder / STATE_FILE)
+
+    def _gathered(self) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+        """Give the weights (None if this process has all of them) and the optimiser's state."""
+        optimizer = self.optimizers().optimizer  # type: ignore[union-attr]
+        if not self._is_sharded:
+            return None, optimizer.state_dict()
+        from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict
+
+        whole = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        return get_state_dict(self.model, optimizer, options=whole)
+
+    @property
+    def _is_sharded(self) -> bool:
+        return self.ranks.count > 1 and self.recipe.trainer.strategy == "fsdp"
 
     def _state(self) -> dict[str, Any]:
         name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002
@@ -198,7 +272,6 @@ class _Module(lightning.LightningModule):
             "best": self.best,
             "sums": self.sums,
             "elapsed": self.clock.elapsed(),
-            "optimizer": self.optimizers().optimizer.state_dict(),  # type: ignore[union-attr]
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
             "numpy": (
@@ -228,6 +301,21 @@ class _Module(lightning.LightningModule):
         return state["optimizer"]
 
 
+    def take_up_optimizer(self, state: dict[str, Any]) -> None:
+        """Load the optimiser's state, once Lightning has made it."""
+        optimizer = self.trainer.optimizers[0]
+        if not self._is_sharded:
+            optimizer.load_state_dict(state)
+            return
+        from torch.distributed.checkpoint.state_dict import (
+            StateDictOptions,
+            set_optimizer_state_dict,
+        )
+
+        whole = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        set_optimizer_state_dict(self.model, optimizer, state, options=whole)
+
+
 class _LoadOptimizer(lightning.Callback):
     def __init__(self, state: dict[str, Any]) -> None:
         self.state = state
@@ -235,19 +323,20 @@ class _LoadOptimizer(lightning.Callback):
     def on_train_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        trainer.optimizers[0].load_state_dict(self.state)
+        assert isinstance(pl_module, _Module)
+        pl_module.take_up_optimizer(self.state)
 
 
 def fit(
     task: Task,
     recipe: Recipe,
-    writer: RunWriter,
+    writer: RunWriter | Follower,
     sampler: Sampler,
     validation: Sequence[Batch],
     *,
     progress: Progress,
     checkpoint: Checkpoint | None = None,
-    device: str = "auto",
+    ranks: Ranks,
 ) -> None:
     """Train until the recipe's steps or minutes are over.
 
@@ -259,21 +348,26 @@ def fit(
         validation: fixed batches to judge by.
         progress: told about every logged step; an error it raises ends the run after a checkpoint.
         checkpoint: where to go on from, or None for a fresh run.
-        device: "auto", "cpu" or "cuda".
+        ranks: which of the run's processes this is.
 
     Raises:
-        KeyboardInterrupt: a person interrupted; a checkpoint was written.
+        KeyboardInterrupt: a person interrupted; a checkpoint was written. Only in the leader:
+            the processes that follow it just end.
         SpadError: the loss is not finite, or the run directory cannot be written.
     """
     torch.manual_seed(recipe.seed)
-    module = _Module(task, recipe, writer, validation, progress)
+    place = choose(recipe.trainer.accelerator)
+    if recipe.trainer.leave_room and place.type == "cuda":
+        torch.cuda.set_per_process_memory_fraction(ROOM)
+    module = _Module(task, recipe, writer, validation, progress, ranks)
     callbacks = [_LoadOptimizer(module.take_up(checkpoint))] if checkpoint else []
     batches = Batches(sampler, module.step, recipe.schedule.steps)
-    place = choose(device)
     with _interrupts(module), _quiet():
         trainer = lightning.Trainer(
             accelerator="gpu" if place.type == "cuda" else "cpu",
-            devices=1,
+            devices=recipe.trainer.devices,
+            num_nodes=recipe.trainer.num_nodes,
+            strategy=_strategy(recipe, ranks),
             precision="bf16-mixed" if _half(recipe.precision, place) else "32-true",
             max_steps=-1,
             max_epochs=1,
@@ -291,8 +385,25 @@ def fit(
         if not module.interrupted:
             module.look()
         module.save()
-    if module.interrupted:
+    if module.interrupted and ranks.leads:
         raise KeyboardInterrupt
+
+
+def _strategy(recipe: Recipe, ranks: Ranks) -> Any:
+    """Give Lightning's way to train with several processes."""
+    if ranks.count == 1:
+        return "auto"
+    if recipe.trainer.strategy == "fsdp":
+        return ModelParallelStrategy(data_parallel_size=ranks.count, tensor_parallel_size=1)
+    # a segmenter takes maps from between the transformer's blocks and never its last norm
+    return DDPStrategy(find_unused_parameters=recipe.task == "segmentation")
+
+
+def _blocks(model: nn.Module) -> list[nn.Module]:
+    """List the parts of a model that are worth a shard of their own: those of its longest lists."""
+    lists = [part for part in model.modules() if isinstance(part, nn.ModuleList)]
+    longest = max(map(len, lists), default=0)
+    return [part for found in lists if len(found) == longest for part in found]
 
 
 def _half(precision: str, device: torch.device) -> bool:

@@ -18,6 +18,7 @@ from spad.errors import SpadError
 from spad.losses.masked import MaskedTerms, masked_terms, random_mask
 from spad.models.tokenizer import Tokenizer
 from spad.models.vit import MaskedImageModel
+from spad.training.pictures import gray, middle, sheet
 from spad.training.recipe import Recipe
 from spad.training.task import Figures, to_model_range
 
@@ -44,18 +45,37 @@ class MaskedImageTask:
         """See `Task`."""
         return self._card
 
-    def _terms(self, batch: Batch) -> MaskedTerms:
+    def _predict(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Give predicted logits (B, L, K), the tokenizer's probabilities and which are masked."""
         self.tokenizer.to(batch.image.device)
         with torch.no_grad():
             logits = self.tokenizer.encode(
                 to_model_range(batch.image, self.tokenizer.in_channels), batch.da
             )
             target = F.softmax(logits.float(), -1).flatten(1, 3)
-        rng = np.random.default_rng([self.recipe.seed, batch.step, 0x3A5C])
-        masks = [random_mask(target.shape[1], self.recipe.mask_ratio, rng) for _ in target]
+        tokens, ratio, start = target.shape[1], self.recipe.mask_ratio, batch.first
+        seeds = [[self.recipe.seed, batch.step, start + n, 0x3A5C] for n in range(len(target))]
+        masks = [random_mask(tokens, ratio, np.random.default_rng(seed)) for seed in seeds]
         masked = torch.from_numpy(np.stack(masks)).to(target.device)
         x = to_model_range(batch.image, self.model.vit.in_channels)
-        return masked_terms(self.model(x, batch.da, masked), target, masked)
+        return self.model(x, batch.da, masked), target, masked
+
+    def _terms(self, batch: Batch) -> MaskedTerms:
+        return masked_terms(*self._predict(batch))
+
+    def sample(self, batch: Batch) -> np.ndarray:
+        """Scan, scan with the hidden tokens left out, and with what the model fills in there."""
+        predicted, target, masked = self._predict(batch)
+        filled = torch.where(masked[..., None], F.softmax(predicted.float(), -1), target)
+        size = batch.image.shape[2:]
+        factors = self.tokenizer.token_factors(batch.da)
+        grid = [-(-n // factor) for n, factor in zip(size, factors, strict=True)]
+        found = self.tokenizer.decode(filled.unflatten(1, grid), batch.da, size)
+        hidden = masked.unflatten(1, grid).float()[:, None]
+        hidden = F.interpolate(hidden, scale_factor=[float(n) for n in factors])[:, 0]
+        hidden = hidden[:, : size[0], : size[1], : size[2]]
+        columns = (batch.image[:, 0], batch.image[:, 0] * (1 - hidden), (found.mean(1) + 1) / 2)
+        return sheet([[gray(part) for part in middle(column)] for column in columns])
 
     def loss(self, batch: Batch, progress: float) -> tuple[torch.Tensor, Figures]:
         """See `Task`."""

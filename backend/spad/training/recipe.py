@@ -17,6 +17,8 @@ from spad.errors import SpadError
 
 FOLDER = Path(__file__).parent / "recipes"
 TASKS = ("tokenizer", "mim", "segmentation")
+ACCELERATORS = ("auto", "cpu", "cuda")
+STRATEGIES = ("ddp", "fsdp")
 
 
 @dataclass
@@ -69,6 +71,26 @@ class Schedule:
 
 
 @dataclass
+class TrainerOptions:
+    """On what a run is trained.
+
+    Attributes:
+        accelerator: "auto", "cpu" or "cuda".
+        devices: processes on each machine, one for each GPU; the batch is that of one process.
+        num_nodes: machines; more than one are started by torchrun or SLURM.
+        strategy: "ddp" (every process holds the model) or "fsdp" (its parts are shared out).
+        leave_room: stop between two steps while the viewer's worker has a job for the same device,
+            and take at most 60 % of a GPU's memory.
+    """
+
+    accelerator: str = "auto"
+    devices: int = 1
+    num_nodes: int = 1
+    strategy: str = "ddp"
+    leave_room: bool = False
+
+
+@dataclass
 class Recipe:
     """A resolved recipe, as `recipe.yaml` of a run holds it.
 
@@ -95,6 +117,7 @@ class Recipe:
     optimiser: Optimiser = field(default_factory=Optimiser)
     loss: Loss = field(default_factory=Loss)
     schedule: Schedule = field(default_factory=Schedule)
+    trainer: TrainerOptions = field(default_factory=TrainerOptions)
     sources: list[str] = field(default_factory=list)
 
     def to_yaml(self) -> str:
@@ -144,11 +167,24 @@ def resolve(
     for key, text in (overrides or {}).items():
         content = _merge(content, _nested(key, yaml.safe_load(text)))
     recipe = _build(Recipe, content, f"recipe {name!r}")
-    if recipe.task not in TASKS:
-        raise SpadError(
-            f"Recipe {name!r} has the task {recipe.task!r}; expected one of {', '.join(TASKS)}."
-        )
+    _check(recipe, name)
     return recipe
+
+
+def _check(recipe: Recipe, name: str) -> None:
+    trainer = recipe.trainer
+    for key, value, known in (
+        ("task", recipe.task, TASKS),
+        ("trainer.accelerator", trainer.accelerator, ACCELERATORS),
+        ("trainer.strategy", trainer.strategy, STRATEGIES),
+    ):
+        if value not in known:
+            raise SpadError(
+                f"Recipe {name!r} has the {key} {value!r}; expected one of {', '.join(known)}."
+            )
+    for key, count in (("devices", trainer.devices), ("num_nodes", trainer.num_nodes)):
+        if count < 1:
+            raise SpadError(f"Recipe {name!r} has {count} trainer.{key}; expected at least 1.")
 
 
 def _mapping(text: str, where: str) -> dict[str, Any]:

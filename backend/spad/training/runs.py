@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import psutil
 
@@ -46,6 +46,9 @@ from spad.training.run_files import (
     take_lock,
 )
 
+if TYPE_CHECKING:
+    import numpy as np
+
 __all__ = [
     "Checkpoint",
     "Metrics",
@@ -62,6 +65,7 @@ __all__ = [
     "read_recipe",
     "read_state",
     "request_stop",
+    "sample_pictures",
 ]
 
 HEARTBEAT_SECONDS = 5.0
@@ -258,6 +262,16 @@ def read_metrics(run: str | Path, offset: int = 0) -> Metrics:
     return Metrics(records, start + len(text), restarted)
 
 
+def sample_pictures(run: str | Path) -> dict[int, Path]:
+    """List the pictures of a run: step to file, in rising order."""
+    found = {}
+    with suppress(OSError):
+        for path in (Path(run) / "samples").glob("[0-9]*.png"):
+            if path.stem.isdecimal():
+                found[int(path.stem)] = path
+    return dict(sorted(found.items()))
+
+
 def request_stop(run: str | Path) -> None:
     """Ask the process of a run to make a checkpoint and stop (an interrupt, as by Ctrl-C).
 
@@ -374,6 +388,28 @@ class RunWriter:
         record = {"step": int(step), "time": time.time(), "phase": phase, **figures}
         append_text(self.run / "metrics.jsonl", jsonfile.dumps(record, indent=None) + "\n")
 
+    def add_sample(self, step: int, picture: np.ndarray) -> None:
+        """Keep a picture of what the model makes of scans that it has not seen.
+
+        Args:
+            step: generator updates so far.
+            picture: (H, W, 3) uint8.
+
+        Raises:
+            SpadError: it cannot be written.
+        """
+        from PIL import Image
+
+        path = self.run / "samples" / f"{step:09d}.png"
+        part = path.with_name(f".{path.name}.part")
+        with self._writing():
+            try:
+                Image.fromarray(picture).save(part, format="PNG")
+                part.replace(path)
+            except OSError:
+                part.unlink(missing_ok=True)
+                raise
+
     def log(self, text: str) -> None:
         """Add a line with the time to `log.txt`."""
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
@@ -415,6 +451,9 @@ class RunWriter:
             if kept != lines:
                 replace_text(path, b"".join(kept).decode("utf-8"))
             remove_after(self.run, step)
+            for number, picture in sample_pictures(self.run).items():
+                if number > step:
+                    picture.unlink()
             self.update(step)
             self._save()
 

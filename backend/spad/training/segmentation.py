@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from spad.checkpoints.card import Card
@@ -14,6 +15,7 @@ from spad.data.cohort import Cohort
 from spad.data.samples import Batch
 from spad.losses.segmentation import deep_supervision_loss, merge_unlabelled
 from spad.models.segmenter import Segmenter
+from spad.training.pictures import gray, middle, overlaid, sheet
 from spad.training.recipe import Recipe
 from spad.training.task import Figures, to_model_range
 
@@ -37,6 +39,18 @@ class SegmentationTask:
         assert batch.labels is not None and batch.known is not None
         heads = self.model(to_model_range(batch.image, self.model.in_channels), batch.da)
         return deep_supervision_loss(heads, batch.labels, batch.known), {}
+
+    def sample(self, batch: Batch) -> np.ndarray:
+        """Scan, labels that people drew and labels that the model finds."""
+        assert batch.labels is not None and batch.known is not None
+        logits = self.model(to_model_range(batch.image, self.model.in_channels), batch.da)[0]
+        found = merge_unlabelled(logits.float(), batch.known).argmax(1)
+        scans = [gray(part) for part in middle(batch.image[:, 0])]
+        drawn = [
+            [overlaid(*pair, self.names) for pair in zip(scans, middle(labels), strict=True)]
+            for labels in (batch.labels, found)
+        ]
+        return sheet([scans, *drawn])
 
     def validate(self, batches: Sequence[Batch]) -> Figures:
         """Dice of each label over all voxels of the batches, and the mean over those that occur."""

@@ -20,6 +20,7 @@ from spad.progress import Progress, silent
 from spad.training import runs
 from spad.training.engine import fit
 from spad.training.mim import MaskedImageTask
+from spad.training.ranks import Follower, Ranks
 from spad.training.recipe import Recipe, resolve
 from spad.training.segmentation import SegmentationTask
 from spad.training.task import Task
@@ -75,8 +76,11 @@ def train(
     folders = _folders(resolved)
     if init:
         zoo.find(init)
-    run = runs.create(runs.new_run_path(out), dataclasses.asdict(resolved))
-    _run(run, resolved, folders, None, progress)
+    ranks = Ranks.of(resolved.trainer)
+    run = ranks.share(
+        lambda: runs.create(runs.new_run_path(out), dataclasses.asdict(resolved))
+    )
+    _run(run, resolved, folders, None, progress, ranks)
     return run
 
 
@@ -88,16 +92,23 @@ def resume(run: str | Path, progress: Progress = silent) -> Path:
         KeyboardInterrupt: a person interrupted again.
     """
     path = Path(run)
-    state = runs.read_state(path).state
+    runs.read_state(path)
+    recipe = Recipe.from_yaml((path / "recipe.yaml").read_text(), "recipe.yaml")
+    ranks = Ranks.of(recipe.trainer)
+    ranks.share(lambda: _resumable(path))
+    checkpoint = runs.load_checkpoint_folder(path) if runs.checkpoint_steps(path) else None
+    _run(path, recipe, _folders(recipe), checkpoint, progress, ranks)
+    return path
+
+
+def _resumable(run: Path) -> Path:
+    state = runs.read_state(run).state
     if state in ("finished", "running"):
         raise SpadError(
-            f"{path} is {state}; expected a run that was stopped or failed; there is nothing to "
+            f"{run} is {state}; expected a run that was stopped or failed; there is nothing to "
             f"resume."
         )
-    recipe = Recipe.from_yaml((path / "recipe.yaml").read_text(), "recipe.yaml")
-    checkpoint = runs.load_checkpoint_folder(path) if runs.checkpoint_steps(path) else None
-    _run(path, recipe, _folders(recipe), checkpoint, progress)
-    return path
+    return run
 
 
 def _run(
@@ -106,21 +117,29 @@ def _run(
     folders: Sequence[Folder],
     checkpoint: runs.Checkpoint | None,
     progress: Progress,
+    ranks: Ranks,
 ) -> None:
-    with runs.RunWriter(run) as writer:
+    if not ranks.leads:
+        progress = silent
+    with runs.RunWriter(run) if ranks.leads else Follower(run) as writer:
         writer.rewind(checkpoint.step if checkpoint else 0)
         cohort = _cohort(recipe, folders, progress)
         torch.manual_seed(recipe.seed)
         task = _task(recipe, cohort)
         if recipe.init and checkpoint is None:
             writer.log(start_from(task.model, recipe.init))
-        train_sampler, validation = _samplers(recipe, cohort)
+        train_sampler, validation = _samplers(recipe, cohort, ranks)
         batches = (
             [validation.batch(i) for i in range(recipe.schedule.validation_batches)]
             if validation
             else []
         )
-        fit(task, recipe, writer, train_sampler, batches, progress=progress, checkpoint=checkpoint)
+        fit(
+            *(task, recipe, writer, train_sampler, batches),
+            progress=progress,
+            checkpoint=checkpoint,
+            ranks=ranks,
+        )
 
 
 def _folders(recipe: Recipe) -> list[Folder]:
@@ -142,7 +161,7 @@ def _cohort(recipe: Recipe, folders: Sequence[Folder], progress: Progress) -> Co
     )
 
 
-def _samplers(recipe: Recipe, cohort: Cohort) -> tuple[Sampler, Sampler | None]:
+def _samplers(recipe: Recipe, cohort: Cohort, ranks: Ranks) -> tuple[Sampler, Sampler | None]:
     def crop(da: int) -> Size:
         options = recipe.data
         return window_crop(da, options.window) if classes else token_crop(da, options.tokens)
@@ -150,12 +169,19 @@ def _samplers(recipe: Recipe, cohort: Cohort) -> tuple[Sampler, Sampler | None]:
     classes = len(cohort.label_names) + 1 if cohort.label_names else 0
     train_scans, kept = cohort.part(validation=False), cohort.part(validation=True)
     sampler = Sampler(
-        train_scans, recipe.data, crop, classes=classes, seed=recipe.seed, augment=True
+        *(train_scans, recipe.data, crop),
+        classes=classes,
+        seed=recipe.seed,
+        augment=True,
+        rank=ranks.number,
+        ranks=ranks.count,
     )
     if not kept:
         return sampler, None
+    # every process looks at all of a batch
+    whole = dataclasses.replace(recipe.data, batch=recipe.data.batch * ranks.count)
     return sampler, Sampler(
-        kept, recipe.data, crop, classes=classes, seed=recipe.seed + 1, augment=False
+        kept, whole, crop, classes=classes, seed=recipe.seed + 1, augment=False
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -32,6 +33,9 @@ class Task(Protocol):
 
     def validate(self, batches: Sequence[Batch]) -> Figures:
         """Figures on fixed batches of scans that are not trained on."""
+
+    def sample(self, batch: Batch) -> np.ndarray:
+        """Show what the model makes of a batch: (H, W, 3) uint8, a row for each sample."""
 
     def card(self, step: int) -> Card:
         """The card of the model after `step` updates."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -14,6 +15,7 @@ from spad.checkpoints.card import Card
 from spad.data.samples import Batch
 from spad.losses.prior import prior_regulariser, prior_terms
 from spad.models.tokenizer import Tokenizer
+from spad.training.pictures import gray, middle, sheet
 from spad.training.recipe import Recipe
 from spad.training.task import Figures, to_model_range
 
@@ -60,6 +62,14 @@ class TokenizerTask:
             "prior_weight": self.warm_up(progress),
         }
         return l1 + prior, figures
+
+    def sample(self, batch: Batch) -> np.ndarray:
+        """Scan, reconstruction and four times their difference."""
+        x = to_model_range(batch.image, self.model.in_channels)
+        found = (self.model(x, batch.da)[0].float().mean(1) + 1) / 2
+        scans, again = middle(batch.image[:, 0]), middle(found)
+        errors = [4 * np.abs(one - other) for one, other in zip(scans, again, strict=True)]
+        return sheet([[gray(part) for part in column] for column in (scans, again, errors)])
 
     def validate(self, batches: Sequence[Batch]) -> Figures:
         """L1 and PSNR (range 1), codes used, and the entropies of the code distribution in nats."""
