@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TypeVar
 
@@ -16,6 +17,8 @@ from spad.errors import SpadError
 from spad.progress import Progress
 
 DEVICES = ("auto", "cpu", "cuda")
+WINDOWS_AT_ONCE = 4
+"""On a GPU, which one window does not fill."""
 _SAMPLE_SECONDS = 0.02
 
 T = TypeVar("T")
@@ -67,27 +70,74 @@ def inference(device: torch.device, *, exact: bool = False) -> Iterator[None]:
         yield
 
 
+@dataclass(frozen=True)
+class Effort:
+    """How a model slides over a scan.
+
+    Attributes:
+        place: where it runs.
+        at_once: windows that it sees at once.
+        cut: by how much its windows are smaller than usual, along each axis.
+        words: what was given up on the way here; "" for the first choice.
+    """
+
+    place: torch.device
+    at_once: int = 1
+    cut: int = 1
+    words: str = ""
+
+
+def efforts(device: torch.device) -> list[Effort]:
+    """List the ways to run a model on a device, the one that needs the least memory last."""
+    smaller = "smaller windows"
+    if device.type != "cuda":
+        return [Effort(device), Effort(device, cut=2, words=smaller)]
+    return [
+        Effort(device, at_once=WINDOWS_AT_ONCE),
+        Effort(device, words="one window at a time"),
+        Effort(device, cut=2, words=smaller),
+        Effort(torch.device("cpu"), words="the processor instead of the GPU"),
+    ]
+
+
 def stepping_down(
-    work: Callable[[torch.device], T], device: torch.device, progress: Progress
-) -> tuple[T, torch.device]:
-    """Do work on a device, and on the processor if the GPU's memory is too small for it.
+    work: Callable[[Effort], T], device: torch.device, progress: Progress
+) -> tuple[T, Effort, list[str]]:
+    """Do work on a device, with ever less memory if there is too little of it.
 
     Args:
-        work: called with the device; called again from the start after stepping down.
+        work: called with an effort; called again from the start after stepping down.
         device: the first choice.
-        progress: told where the work steps down.
+        progress: told what is tried next.
 
     Returns:
-        What `work` gave, and the device on which it did.
+        What `work` gave, the effort with which it did, and the steps that were taken, in words.
+
+    Raises:
+        SpadError: even the last effort needs more memory than there is.
     """
-    if device.type == "cuda":
+    steps: list[str] = []
+    for effort in efforts(device):
+        if effort.words:
+            steps.append(effort.words)
+            progress(0.0, f"Too little memory: again with {effort.words}")
         try:
-            return work(device), device
-        except torch.cuda.OutOfMemoryError:
-            progress(0.0, "The GPU's memory is too small for this scan: starting on the processor")
-        torch.cuda.empty_cache()
-        device = torch.device("cpu")
-    return work(device), device
+            return work(effort), effort, steps
+        except (torch.cuda.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+        if effort.place.type == "cuda":
+            torch.cuda.empty_cache()
+    raise SpadError(
+        "There is too little memory for this scan even with smaller windows; close other programs "
+        "or crop the scan."
+    )
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Tell what torch raises for want of memory from its other errors; on the CPU by its words."""
+    kinds = (torch.cuda.OutOfMemoryError, MemoryError)
+    return isinstance(error, kinds) or "DefaultCPUAllocator: can't allocate memory" in str(error)
 
 
 class PeakMemory:

@@ -44,10 +44,12 @@ class TokenGrid:
     da: int
     affine: np.ndarray
 
-    def windows(self, window: Sequence[int], overlap: Sequence[int]) -> Windows:
-        """Lay windows of tokens; slices of 2D images never share one."""
+    def windows(self, window: Sequence[int], overlap: Sequence[int], cut: int = 1) -> Windows:
+        """Lay windows of tokens, `cut` times smaller; slices of 2D images never share one."""
+        window = [max(1, n // cut) for n in window]
+        overlap = [n // cut for n in overlap]
         if self.da == FLAT:
-            window, overlap = (1, *window[1:]), (0, *overlap[1:])
+            window, overlap = [1, *window[1:]], [0, *overlap[1:]]
         return Windows(self.shape, window, overlap)
 
     def voxels(self, cells: Sequence[slice]) -> tuple[slice, slice, slice]:
@@ -86,7 +88,9 @@ def token_grid(unit: UnitVolume, factors: Sequence[int]) -> TokenGrid:
     )
 
 
-def encode(model: Tokenizer, unit: UnitVolume, grid: TokenGrid, progress: Progress) -> Tokens:
+def encode(
+    model: Tokenizer, unit: UnitVolume, grid: TokenGrid, progress: Progress, cut: int = 1
+) -> Tokens:
     """Tokenize a scan.
 
     Each token is taken from the window in which it lies most central.
@@ -96,8 +100,9 @@ def encode(model: Tokenizer, unit: UnitVolume, grid: TokenGrid, progress: Progre
         unit: the scan in [0, 1].
         grid: of `token_grid`.
         progress: told at each window.
+        cut: by how much windows are smaller than usual.
     """
-    windows = grid.windows(TOKENIZER_WINDOW, TOKENIZER_OVERLAP)
+    windows = grid.windows(TOKENIZER_WINDOW, TOKENIZER_OVERLAP, cut)
     probabilities = np.empty((*grid.shape, model.codes), np.float32)
     mean: np.ndarray | None = None
     entropies = 0.0
@@ -122,6 +127,7 @@ def decode(
     unit: UnitVolume,
     grid: TokenGrid,
     progress: Progress,
+    cut: int = 1,
 ) -> np.ndarray:
     """Reconstruct a scan from its soft tokens.
 
@@ -131,11 +137,12 @@ def decode(
         unit: the scan in [0, 1], for its grid and contract.
         grid: of `token_grid`.
         progress: told at each window.
+        cut: by how much windows are smaller than usual.
 
     Returns:
         (D, H, W) float32 in [0, 1]; the windows are blended, so they leave no seams.
     """
-    windows = grid.windows(TOKENIZER_WINDOW, TOKENIZER_OVERLAP)
+    windows = grid.windows(TOKENIZER_WINDOW, TOKENIZER_OVERLAP, cut)
     blend = windows.weights(grid.size, grid.factors, gaussian=False)
     image = np.zeros(grid.size, np.float32)
     device = parameters_device(model)
@@ -156,6 +163,7 @@ def predict(
     grid: TokenGrid,
     masked: np.ndarray,
     progress: Progress,
+    cut: int = 1,
 ) -> np.ndarray:
     """Let a masked-image model predict the hidden tokens.
 
@@ -165,11 +173,12 @@ def predict(
         grid: of `token_grid`.
         masked: (z, y, x) booleans, True where hidden.
         progress: told at each window.
+        cut: by how much windows are smaller than usual.
 
     Returns:
         (N, K) float32 probabilities of the hidden tokens, in C order.
     """
-    windows = grid.windows(MASKING_WINDOW, MASKING_OVERLAP)
+    windows = grid.windows(MASKING_WINDOW, MASKING_OVERLAP, cut)
     numbers = np.full(grid.shape, -1)
     numbers[masked] = np.arange(np.count_nonzero(masked))
     predicted: np.ndarray | None = None

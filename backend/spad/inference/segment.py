@@ -11,7 +11,7 @@ import torch
 from spad.checkpoints import zoo
 from spad.checkpoints.card import Card
 from spad.data.model_input import UnitVolume, in_unit, one_phase, refuse_labels, unit_volume
-from spad.device import PeakMemory, choose, inference, stepping_down
+from spad.device import Effort, PeakMemory, choose, inference, stepping_down
 from spad.errors import SpadError
 from spad.inference.body import body_box
 from spad.inference.enlarge import likeliest
@@ -67,8 +67,8 @@ def segment(
             scan = one_phase(volume, phase)
             unit = unit_volume(scan, entry.card, modality)
             names = entry.card.label_names(modality)
-        (probabilities, ids), place = stepping_down(
-            lambda place: _run(entry, unit, sorted(names), place, stages, progress),
+        (probabilities, ids), effort, steps = stepping_down(
+            lambda effort: _run(entry, unit, sorted(names), effort, stages, progress),
             place,
             progress,
         )
@@ -83,7 +83,8 @@ def segment(
         "why_model": why,
         "modality": modality,
         "da": unit.da,
-        "device": place.type,
+        "device": effort.place.type,
+        "stepped_down": steps,
         "seconds": stages.seconds,
         "peak_memory_mb": memory.megabytes,
         "labels": measured,
@@ -118,7 +119,7 @@ def _run(
     entry: zoo.Entry,
     unit: UnitVolume,
     labels: list[int],
-    place: torch.device,
+    effort: Effort,
     stages: Stages,
     progress: Progress,
 ) -> tuple[torch.Tensor, list[int]]:
@@ -128,7 +129,7 @@ def _run(
         Probabilities (1 + labels, D, H, W) on the working grid, background first, and their ids.
     """
     with stages.stage("load"):
-        network, card = loaded(entry, place)
+        network, card = loaded(entry, effort.place)
     beyond = [label for label in labels if label >= network.classes]
     if beyond:
         raise SpadError(
@@ -142,7 +143,7 @@ def _run(
         found = torch.zeros(len(ids), *unit.array.shape)
         found[0] = 1
         inside = found[(slice(None), *box)].zero_()
-        _slide(network, card, unit, box, ids, inside, share(progress, 0.05, 0.85))
+        _slide(network, card, unit, box, ids, inside, effort, share(progress, 0.05, 0.85))
     return found, ids
 
 
@@ -153,6 +154,7 @@ def _slide(
     box: tuple[slice, slice, slice],
     ids: list[int],
     found: torch.Tensor,
+    effort: Effort,
     progress: Progress,
 ) -> None:
     """Add up the probabilities of overlapping windows, weighted by a Gaussian about their centres.
@@ -164,28 +166,33 @@ def _slide(
         box: the part of it to look at.
         ids: the classes that count, background first; all others are taken as background.
         found: (ids, D, H, W) zeros of that part, to which the probabilities are added.
+        effort: how many windows at once, and how small.
         progress: told at every window.
     """
     place = parameters_device(network)
     image = unit.contract.to_model(unit.array[box])
-    side = _window(card, network.factors(unit.da), unit.da)
+    side = _window(card, network.factors(unit.da), unit.da, effort.cut)
     windows = Windows(image.shape, side, [round(n * OVERLAP) for n in side])
     blend = windows.weights(gaussian=True)
-    for number, window in enumerate(windows):
-        progress(number / len(windows), f"Window {number + 1} of {len(windows)}")
-        x = torch.from_numpy(image[window.cells]).to(place)[None, None]
+    every = list(windows)
+    for number in range(0, len(every), effort.at_once):
+        progress(number / len(every), f"Window {number + 1} of {len(every)}")
+        some = every[number : number + effort.at_once]
+        parts = [torch.from_numpy(image[window.cells]) for window in some]
+        x = torch.stack(parts).to(place)[:, None]
         with inference(place):
-            logits = network(x.expand(1, network.in_channels, *x.shape[2:]), unit.da)[0][0]
-            kept = torch.softmax(logits.float(), dim=0)[ids[1:]]
-            background = 1 - kept.sum(0, keepdim=True)
-            p = torch.cat([background.clamp(min=0), kept]).cpu()
-        found[(slice(None), *window.cells)] += p * torch.from_numpy(blend.of(window))
+            logits = network(x.expand(-1, network.in_channels, -1, -1, -1), unit.da)[0]
+            kept = torch.softmax(logits.float(), dim=1)[:, ids[1:]]
+            background = 1 - kept.sum(1, keepdim=True)
+            p = torch.cat([background.clamp(min=0), kept], dim=1).cpu()
+        for window, one in zip(some, p, strict=True):
+            found[(slice(None), *window.cells)] += one * torch.from_numpy(blend.of(window))
 
 
-def _window(card: Card, factors: tuple[int, int, int], da: int) -> list[int]:
+def _window(card: Card, factors: tuple[int, int, int], da: int, cut: int) -> list[int]:
     """The window for a degree of anisotropy, in whole cells of the model's coarsest map."""
     depth, height, width = card.window or WINDOW
-    wanted = (max(1, depth >> da), height, width)
+    wanted = (max(1, (depth >> da) // cut), height // cut, width // cut)
     return [-(-side // factor) * factor for side, factor in zip(wanted, factors, strict=True)]
 
 

@@ -21,7 +21,7 @@ from spad.data.model_input import (
     one_phase,
     unit_volume,
 )
-from spad.device import choose, stepping_down
+from spad.device import Effort, choose, stepping_down
 from spad.errors import SpadError
 from spad.inference import codes
 from spad.inference.codes import TokenGrid, Tokens, token_grid
@@ -103,8 +103,8 @@ def tokenize(
         scan = one_phase(volume, phase)
         unit = unit_volume(scan, entry.card, volume.modality)
 
-    (grid, tokens, image), place = stepping_down(
-        lambda place: _there_and_back(entry, unit, place, stages, progress), place, progress
+    (grid, tokens, image), effort, steps = stepping_down(
+        lambda effort: _there_and_back(entry, unit, effort, stages, progress), place, progress
     )
     with stages.stage("finish"):
         report = _heading(entry, grid) | _image_report(image, unit, grid, progress)
@@ -118,7 +118,7 @@ def tokenize(
             usage=usage,
             report=report,
         )
-    report |= {"device": place.type, "seconds": stages.seconds}
+    report |= {"device": effort.place.type, "stepped_down": steps, "seconds": stages.seconds}
     progress(1.0, "Done")
     return result
 
@@ -163,8 +163,9 @@ def mask(
         units = _as_seen_by(tokenizer, entry, scan, volume.modality)
 
     hide = _hider(scan, units[0], paint, phase, ratio, seed)
-    (grid, hidden, image, figures), place = stepping_down(
-        lambda place: _hidden_and_filled((entry, tokenizer), units, hide, place, stages, progress),
+    models = (entry, tokenizer)
+    (grid, hidden, image, figures), effort, steps = stepping_down(
+        lambda effort: _hidden_and_filled(models, units, hide, effort, stages, progress),
         place,
         progress,
     )
@@ -180,7 +181,7 @@ def mask(
         values = units[0].contract.from_unit(image, units[0].limits)
         filled = _on_source(values, scan, units[0])
         where = Volume.from_array(hidden.astype(np.uint8), grid.affine, label_names={1: "masked"})
-    report |= {"device": place.type, "seconds": stages.seconds}
+    report |= {"device": effort.place.type, "stepped_down": steps, "seconds": stages.seconds}
     progress(1.0, "Done")
     return Masking(filled, where, report)
 
@@ -204,14 +205,15 @@ def _hider(
 
 
 def _there_and_back(
-    entry: zoo.Entry, unit: UnitVolume, place: torch.device, stages: Stages, progress: Progress
+    entry: zoo.Entry, unit: UnitVolume, effort: Effort, stages: Stages, progress: Progress
 ) -> tuple[TokenGrid, Tokens, np.ndarray]:
     with stages.stage("load"):
-        network, _ = loaded(entry, place)
+        network, _ = loaded(entry, effort.place)
     grid = token_grid(unit, network.token_factors(unit.da))
     with stages.stage("model"):
-        tokens = codes.encode(network, unit, grid, share(progress, 0.05, 0.4))
-        image = codes.decode(network, tokens.probabilities, unit, grid, share(progress, 0.4, 0.75))
+        tokens = codes.encode(network, unit, grid, share(progress, 0.05, 0.4), effort.cut)
+        found = tokens.probabilities
+        image = codes.decode(network, found, unit, grid, share(progress, 0.4, 0.75), effort.cut)
     return grid, tokens, image
 
 
@@ -219,7 +221,7 @@ def _hidden_and_filled(
     entries: tuple[zoo.Entry, zoo.Entry],
     units: tuple[UnitVolume, UnitVolume],
     hide: Callable[[TokenGrid], np.ndarray],
-    place: torch.device,
+    effort: Effort,
     stages: Stages,
     progress: Progress,
 ) -> tuple[TokenGrid, np.ndarray, np.ndarray, dict[str, Any]]:
@@ -229,7 +231,7 @@ def _hidden_and_filled(
         entries: the masked-image model and its tokenizer.
         units: the scan as the tokenizer and as the masked-image model see it.
         hide: chooses the hidden tokens.
-        place: where the models run.
+        effort: where the models run, and how small their windows are.
         stages: the clock.
         progress: told at every window.
 
@@ -237,18 +239,19 @@ def _hidden_and_filled(
         The grid, the hidden tokens, the image in [0, 1] and the figures.
     """
     with stages.stage("load"):
-        network, _ = loaded(entries[0], place)
-        encoder, _ = loaded(entries[1], place)
+        network, _ = loaded(entries[0], effort.place)
+        encoder, _ = loaded(entries[1], effort.place)
     unit, seen = units
     grid = token_grid(unit, encoder.token_factors(unit.da))
     _check_pair(*entries, network.token_factors(unit.da) == grid.factors)
     hidden = hide(grid)
     with stages.stage("model"):
-        found = codes.encode(encoder, unit, grid, share(progress, 0.05, 0.3)).probabilities
-        filled = codes.predict(network, seen, grid, hidden, share(progress, 0.3, 0.6))
+        cut = effort.cut
+        found = codes.encode(encoder, unit, grid, share(progress, 0.05, 0.3), cut).probabilities
+        filled = codes.predict(network, seen, grid, hidden, share(progress, 0.3, 0.6), cut)
         figures = _guess_report(found, filled, hidden)
         found[hidden] = filled
-        image = codes.decode(encoder, found, unit, grid, share(progress, 0.6, 0.95))
+        image = codes.decode(encoder, found, unit, grid, share(progress, 0.6, 0.95), cut)
     figures["l1_masked"] = _l1_hidden(image, unit, grid, hidden)
     figures["l1_unit"] = unit.contract.unit
     return grid, hidden, image, figures

@@ -10,7 +10,6 @@ import socket
 import threading
 import time
 import weakref
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -61,6 +60,7 @@ class Job:
         self._wake = wake
         self._future: Future[Any] = Future()
         self._cancelled_at: float | None = None
+        self._on_top_since = 0.0
         self._is_begun = False
         self._is_second_try = False
 
@@ -68,6 +68,11 @@ class Job:
     def done(self) -> bool:
         """Whether it has ended, in whichever way."""
         return self._future.done()
+
+    @property
+    def rank(self) -> int:
+        """Its request's priority: a job of higher rank overtakes those that wait or run."""
+        return self.request.priority
 
     @property
     def cancel_requested(self) -> bool:
@@ -103,19 +108,28 @@ class Job:
         if not self.cancel_requested:
             _call(self._on_progress, fraction, text)
 
+    def _patience(self) -> float:
+        """Seconds that it has left to notice that it was cancelled; it can only while on top."""
+        assert self._cancelled_at is not None
+        return max(self._cancelled_at, self._on_top_since) + PATIENCE_SECONDS - time.monotonic()
+
     def _succeed(self, value: Any) -> None:
         self._future.set_result(value)
         _call(self._on_result, value)
 
     def _fail(self, error: SpadError) -> None:
-        self._future.set_exception(error)
-        _call(self._on_error, error)
+        if not self.done:
+            self._future.set_exception(error)
+            _call(self._on_error, error)
 
 
 class WorkerClient:
     """Runs requests one at a time in a process of its own, which starts with the first of them.
 
-    Callbacks are called on a thread of the client's. A worker that dies ends its job with
+    A request of higher priority overtakes those that wait, and the one under way too: that stands
+    still at its next progress report until the other is done.
+
+    Callbacks are called on a thread of the client's. A worker that dies ends its jobs with
     `WorkerDied`, and the next job starts another; scans that were sent stay sent.
 
     Args:
@@ -128,8 +142,9 @@ class WorkerClient:
         self._owner_pid = os.getpid()
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
-        self._waiting: deque[Job] = deque()
-        self._current: Job | None = None
+        self._waiting: list[Job] = []
+        self._running: list[Job] = []
+        """Those that the worker has; the last is under way and the others stand still for it."""
         self._process: WorkerProcess | None = None
         self._folder: ArrayFolder | None = None
         self._sent: SentArrays | None = None
@@ -236,9 +251,8 @@ class WorkerClient:
                     self._step()
                 except Exception as error:
                     _log.exception("the worker's client failed")
-                    self._end_current(
-                        OurFault(f"The worker's client failed ({type(error).__name__}: {error}).")
-                    )
+                    words = f"The worker's client failed ({type(error).__name__}: {error})."
+                    self._end_all(OurFault(words))
                     self._end_process()
         finally:
             self._shut()
@@ -246,12 +260,12 @@ class WorkerClient:
     def _step(self) -> None:
         self._drop_cancelled()
         self._tell_forgotten()
-        if self._current is None and self._begin():
+        if self._begin():
             return
         timeout = None
-        job = self._current
-        if job is not None and job._cancelled_at is not None:
-            timeout = job._cancelled_at + PATIENCE_SECONDS - time.monotonic()
+        job = self._running[-1] if self._running else None
+        if job is not None and job.cancel_requested:
+            timeout = job._patience()
             if timeout <= 0:
                 self._kill_for(job)
                 return
@@ -267,24 +281,42 @@ class WorkerClient:
     def _hear_wake(self) -> None:
         with suppress(BlockingIOError):
             self._wake_in.recv(4096)
-        job = self._current
-        if job is not None and job.cancel_requested:
-            self._post(messages.Cancel(job.id))
+        for job in self._running:
+            if job.cancel_requested:
+                self._post(messages.Cancel(job.id))
 
     def _drop_cancelled(self) -> None:
+        """End what was cancelled before its turn, and what stands still and so cannot answer."""
         with self._lock:
             dropped = [job for job in self._waiting if job.cancel_requested]
             for job in dropped:
                 self._waiting.remove(job)
         for job in dropped:
             job._fail(Cancelled(f"Stopped before {job.request.doing}."))
+        for job in self._running[:-1]:
+            if job.cancel_requested:
+                job._fail(Cancelled(f"Stopped {job.request.doing}."))
+
+    def _next(self) -> Job | None:
+        """Take the job that is to be sent now out of the queue, if there is one."""
+        with self._lock:
+            if not self._waiting:
+                return None
+            job = max(self._waiting, key=lambda job: job.rank)  # the first of equals
+            if self._running:
+                top = self._running[-1]
+                if top.cancel_requested or job.rank <= top.rank:
+                    return None
+            self._waiting.remove(job)
+            return job
 
     def _begin(self) -> bool:
         """Send the next job; False where there is none."""
-        with self._lock:
-            if not self._waiting:
-                return False
-            job = self._current = self._waiting.popleft()
+        job = self._next()
+        if job is None:
+            return False
+        self._running.append(job)
+        job._on_top_since = time.monotonic()
 
         def check() -> None:
             job._check()
@@ -299,11 +331,10 @@ class WorkerClient:
             check()
             self._post(messages.Start(job.id, packed))
         except SpadError as error:
-            self._end_current(error)
+            self._end(job, error)
         except OSError as error:
-            self._end_current(
-                SpadError(f"The worker cannot be reached ({error}); free some space and try again.")
-            )
+            words = f"The worker cannot be reached ({error}); free some space and try again."
+            self._end(job, SpadError(words))
         return True
 
     def _ready(self, check: Callable[[], None]) -> None:
@@ -330,8 +361,8 @@ class WorkerClient:
         except (EOFError, OSError):
             self._mourn()
             return
-        job = self._current
-        if job is None or message.job != job.id:
+        job = next((one for one in self._running if one.id == message.job), None)
+        if job is None:
             return
         job._is_begun = True
         match message:
@@ -341,22 +372,22 @@ class WorkerClient:
                 self._deliver(job, message.value)
             case messages.Failed():
                 kind = OurFault if message.is_ours else SpadError
-                self._end_current(kind(message.message))
+                self._end(job, kind(message.message))
             case messages.Stopped():
-                self._end_current(Cancelled(f"Stopped {job.request.doing}."))
+                self._end(job, Cancelled(f"Stopped {job.request.doing}."))
 
     def _deliver(self, job: Job, packed: Any) -> None:
         if job.cancel_requested:
             for file in messages.files_of(packed):
                 discard_file(file)
-            self._end_current(Cancelled(f"Stopped {job.request.doing}."))
+            self._end(job, Cancelled(f"Stopped {job.request.doing}."))
             return
         value = messages.unpack(packed, take_array, messages.sources_of(job.request))
         if isinstance(job.request, messages.Warm):
             self._warmed = job.request
         elif self._warmed is None and not isinstance(job.request, messages.Describe):
             self._warmed = messages.Warm()
-        self._leave_current()
+        self._leave(job)
         job._succeed(value)
 
     def _mourn(self) -> None:
@@ -364,44 +395,57 @@ class WorkerClient:
         process, self._process = self._process, None
         if process is None:
             return
-        job = self._current
-        if job is None:
-            process.end()
-        elif job._is_begun or job._is_second_try:
-            self._end_current(process.died(job.request.doing))
-        else:
-            # it died while it idled, but that was seen only after the job had gone out
-            process.end()
-            job._is_second_try = True
-            self._leave_current()
-            with self._lock:
-                self._waiting.appendleft(job)
+        process.end()
+        for job in reversed(list(self._running)):
+            if job._is_begun or job._is_second_try:
+                self._end(job, process.died(job.request.doing))
+            else:
+                # it died while it idled, but that was seen only after the job had gone out
+                job._is_second_try = True
+                self._return(job)
 
     def _kill_for(self, job: Job) -> None:
-        """End a job that does not listen, with its worker; have the next one as warm as it was."""
-        self._end_current(Cancelled(f"Stopped {job.request.doing}."))
+        """End a job that does not listen, with its worker; have the next one as warm as it was.
+
+        Jobs that stood still for it begin again.
+        """
+        self._end(job, Cancelled(f"Stopped {job.request.doing}."))
         self._end_process()
+        for other in reversed(list(self._running)):
+            self._return(other)
         with self._lock:
             if self._warmed is not None and not self._waiting and not self._closing:
                 callbacks = (silent, _ignore, _ignore)
                 job = Job(next(self._numbers), self._warmed, callbacks, self._wake)
                 self._waiting.append(job)
 
+    def _return(self, job: Job) -> None:
+        """Put a job back at the head of the queue."""
+        self._leave(job)
+        job._is_begun = False
+        if not job.done:
+            with self._lock:
+                self._waiting.insert(0, job)
+
     def _end_process(self) -> None:
         process, self._process = self._process, None
         if process is not None:
             process.end()
 
-    def _end_current(self, error: SpadError) -> None:
-        job = self._leave_current()
-        if job is not None:
-            job._fail(error)
+    def _end(self, job: Job, error: SpadError) -> None:
+        self._leave(job)
+        job._fail(error)
 
-    def _leave_current(self) -> Job | None:
-        job, self._current = self._current, None
-        if self._sent is not None:
+    def _end_all(self, error: SpadError) -> None:
+        for job in reversed(list(self._running)):
+            self._end(job, error)
+
+    def _leave(self, job: Job) -> None:
+        self._running.remove(job)
+        if self._running:
+            self._running[-1]._on_top_since = time.monotonic()
+        elif self._sent is not None:
             self._sent.release()
-        return job
 
     def _tell_forgotten(self) -> None:
         files = () if self._sent is None else self._sent.collect()
@@ -410,9 +454,9 @@ class WorkerClient:
 
     def _shut(self) -> None:
         self._end_process()
-        self._end_current(Cancelled("Stopped: the worker was closed."))
+        self._end_all(Cancelled("Stopped: the worker was closed."))
         with self._lock:
-            left, self._waiting = list(self._waiting), deque()
+            left, self._waiting = self._waiting, []
         for job in left:
             job._fail(Cancelled("Stopped: the worker was closed."))
         if self._folder is not None:

@@ -17,9 +17,17 @@ INLINE_BYTES = 16_384
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """Work for the worker; `doing` completes the sentence "The worker was ..."."""
+    """Work for the worker.
+
+    Attributes:
+        doing: completes the sentence "The worker was ...".
+        priority: a job of higher priority overtakes another, even one that is under way.
+        needs_device: whether a model runs, so that trainings that leave room for it wait.
+    """
 
     doing: ClassVar[str] = "working"
+    priority: ClassVar[int] = 0
+    needs_device: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +43,8 @@ class Describe(Request):
     """
 
     doing: ClassVar[str] = "measuring a scan"
+    priority: ClassVar[int] = 1
+    needs_device: ClassVar[bool] = False
     volume: Volume
     labels: Volume | None = None
 
@@ -111,6 +121,8 @@ class Warm(Request):
     """
 
     doing: ClassVar[str] = "loading models"
+    priority: ClassVar[int] = -1
+    needs_device: ClassVar[bool] = False
     models: tuple[str, ...] = ()
     device: str = "auto"
 

@@ -15,6 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Connection, Listener
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from spad import turns
 from spad.errors import Cancelled, SpadError
 from spad.progress import Progress
 from spad.worker import messages
@@ -37,6 +39,9 @@ Answer = TypeVar("Answer", messages.Tokenization, messages.Masking)
 
 class Worker:
     """Does the jobs of one client, one at a time.
+
+    The client sends a job while another is under way only if it is to overtake that: it is then
+    done within the other's next progress report.
 
     Args:
         connection: to the client.
@@ -78,6 +83,15 @@ class Worker:
                     for file in message.files:
                         self._maps.pop(file, None)
 
+    def _overtake(self) -> None:
+        """Do the jobs that came while another is under way."""
+        while True:
+            try:
+                start = self._jobs.get_nowait()
+            except queue.Empty:
+                return
+            self._do(start)
+
     def _do(self, start: messages.Start) -> None:
         self._send(messages.Progress(start.job, 0.0, "Started"))
         written: list[str] = []
@@ -89,7 +103,8 @@ class Worker:
 
         try:
             request = messages.unpack(start.request, self._map, {})
-            value = perform(request, self._reporter(start.job))
+            with turns.taken() if request.needs_device else nullcontext():
+                value = perform(request, self._reporter(start.job))
             answer: Any = messages.Result(start.job, messages.pack(value, put))
         except Cancelled:
             answer = messages.Stopped(start.job)
@@ -119,6 +134,8 @@ class Worker:
 
         def report(fraction: float, text: str) -> None:
             nonlocal last
+            self._check(job)
+            self._overtake()
             self._check(job)
             now = time.monotonic()
             if now - last >= REPORT_SECONDS:

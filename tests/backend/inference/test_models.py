@@ -13,7 +13,15 @@ import torch
 
 from spad.checkpoints import zoo
 from spad.checkpoints.file import load, save
-from spad.device import PeakMemory, choose, computes_bfloat16, inference, stepping_down
+from spad.device import (
+    WINDOWS_AT_ONCE,
+    Effort,
+    PeakMemory,
+    choose,
+    computes_bfloat16,
+    inference,
+    stepping_down,
+)
 from spad.errors import SpadError
 from spad.inference import models
 from spad.inference.models import chosen, forget, loaded
@@ -87,19 +95,46 @@ class TestDevice:
         assert not fast.requires_grad
 
     def test_too_little_gpu_memory_steps_down_and_says_so(self) -> None:
+        """Step by step; there is no GPU here whose memory could be too small."""
         tried, said = [], []
 
-        def work(device: torch.device) -> str:
-            tried.append(device.type)
-            if device.type == "cuda":
+        def work(effort: Effort) -> str:
+            tried.append((effort.place.type, effort.at_once, effort.cut))
+            if effort.place.type == "cuda":
                 raise torch.cuda.OutOfMemoryError("full")
             return "done"
 
-        result, device = stepping_down(
+        result, effort, steps = stepping_down(
             work, torch.device("cuda"), lambda fraction, text: said.append(text)
         )
-        assert (result, device.type, tried) == ("done", "cpu", ["cuda", "cpu"])
-        assert "GPU's memory is too small" in said[0]
+        assert (result, effort.place.type) == ("done", "cpu")
+        first, *rest = tried
+        assert first == ("cuda", WINDOWS_AT_ONCE, 1)
+        assert rest == [("cuda", 1, 1), ("cuda", 1, 2), ("cpu", 1, 1)]
+        assert steps == [
+            "one window at a time",
+            "smaller windows",
+            "the processor instead of the GPU",
+        ]
+        assert all(step in words for step, words in zip(steps, said, strict=True))
+
+    def test_too_little_memory_of_the_processor(self) -> None:
+        def work(effort: Effort) -> None:
+            torch.empty(1 << 62, dtype=torch.uint8)
+
+        with pytest.raises(SpadError, match="too little memory"):
+            stepping_down(work, torch.device("cpu"), lambda *_: None)
+
+    def test_other_errors_are_not_taken_for_want_of_memory(self) -> None:
+        tried = []
+
+        def work(effort: Effort) -> None:
+            tried.append(effort)
+            torch.ones(2) @ torch.ones(3)
+
+        with pytest.raises(RuntimeError, match="size"):
+            stepping_down(work, torch.device("cpu"), lambda *_: None)
+        assert len(tried) == 1
 
     def test_peak_memory(self) -> None:
         with PeakMemory(torch.device("cpu")) as memory:

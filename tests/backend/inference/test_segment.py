@@ -12,17 +12,21 @@ import torch
 
 import spad
 from spad.checkpoints import zoo
+from spad.device import Effort
 from spad.errors import Cancelled, SpadError
 from spad.inference import segment as module
 from spad.inference.models import loaded
 from spad.inference.segment import segment
+from spad.models.segmenter import Segmenter
 from spad.volumes.volume import Volume
 
 from .conftest import BLOCK, ORGANS, SIGNED_AXES, affine_of, ct_of
 
 pytestmark = pytest.mark.usefixtures("home")
 
-REPORT_KEYS = {"model", "why_model", "device", "seconds", "peak_memory_mb", "labels"}
+REPORT_KEYS = {"model", "why_model", "device", "seconds", "peak_memory_mb", "labels"} | {
+    "stepped_down"
+}
 
 
 def scan_with_block(
@@ -37,6 +41,37 @@ def scan_with_block(
 
 def dice(a: np.ndarray, b: np.ndarray) -> float:
     return 2 * float((a & b).sum()) / float(a.sum() + b.sum())
+
+
+class TestTooLittleMemory:
+    """There is no GPU here whose memory could be too small: its errors are raised by hand."""
+
+    def test_several_windows_at_once_give_the_same(self, monkeypatch) -> None:
+        scan, _ = scan_with_block((24, 80, 90))
+        one = segment(scan, "organs")
+        several = [Effort(torch.device("cpu"), at_once=3)]
+        monkeypatch.setattr("spad.device.efforts", lambda device: several)
+        three = segment(scan, "organs")
+        assert np.mean(one.array != three.array) < 1e-3
+        assert three.report["stepped_down"] == []
+
+    def test_smaller_windows_say_so_and_find_the_same_block(self, monkeypatch) -> None:
+        scan, truth = scan_with_block((24, 80, 90), ((2, 20), (5, 70), (3, 80)))
+        sizes = []
+        forward = Segmenter.forward
+
+        def small_only(self, x, da):
+            sizes.append(x.shape[2:])
+            if len(sizes) == 1:
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+            return forward(self, x, da)
+
+        monkeypatch.setattr(Segmenter, "forward", small_only)
+        labels = segment(scan, "block")
+        assert labels.report["stepped_down"] == ["smaller windows"]
+        assert sizes[1].numel() < sizes[0].numel()
+        assert labels.array.shape == scan.array.shape
+        assert dice(labels.array == 1, truth) > 0.9
 
 
 def organs_everywhere(scan: Volume, **options) -> Volume:
@@ -231,7 +266,7 @@ class TestWindows:
 
     def test_the_window_s_depth_follows_the_anisotropy(self) -> None:
         model, card = loaded("organs", "cpu")
-        sides = [module._window(card, model.factors(da), da) for da in range(6)]
+        sides = [module._window(card, model.factors(da), da, 1) for da in range(6)]
         assert [side[0] for side in sides] == [32, 16, 8, 4, 2, 1]
         assert all(side[1:] == [32, 32] for side in sides)
 

@@ -34,12 +34,12 @@ pytestmark = pytest.mark.usefixtures("home")
 TOKENIZE_KEYS = {
     *("model", "da", "grid", "psnr", "ssim", "l1", "l1_unit", "codes_used", "perplexity"),
     *("mean_entropy", "mean_kl_to_uniform", "position_information", "trilinear"),
-    *("device", "seconds"),
+    *("device", "stepped_down", "seconds"),
 }
 MASK_KEYS = {
     *("model", "tokenizer", "da", "grid", "ratio", "seed", "painted", "masked", "visible"),
     *("cross_entropy", "kl", "baseline_mean", "baseline_neighbour", "l1_masked", "l1_unit"),
-    *("device", "seconds"),
+    *("device", "stepped_down", "seconds"),
 }
 STAGES = {"load", "prepare", "model", "finish", "total"}
 

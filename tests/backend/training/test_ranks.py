@@ -245,7 +245,7 @@ def test_a_dead_worker_keeps_nobody_waiting(tmp_path, monkeypatch):
     monkeypatch.setenv("SPAD_HOME", str(tmp_path))
     assert not turns.is_taken()
     me = this_process()
-    stale = tmp_path / "busy" / f"{me.pid}_{me.start[:-1]}0x_{me.host}"
+    stale = tmp_path / "busy" / f"{me.pid}_{me.start[:-1]}0x_0_{me.host}"
     stale.parent.mkdir()
     stale.touch()
     assert not turns.is_taken()

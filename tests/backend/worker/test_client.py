@@ -208,6 +208,7 @@ def test_cancelling_what_is_done_changes_nothing(client, scan):
 def test_a_killed_worker_is_reported_and_restarted(client, endless, scan, number):
     client.submit(Describe(scan)).result(30)
     job, heard = running(client, Describe(endless))
+    wait_until(lambda: heard.progress[-1][1] == "Measuring")
     waiting = client.submit(Describe(scan))
     pid = client.pid
     os.kill(pid, number)

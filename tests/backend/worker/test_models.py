@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 
 import numpy as np
@@ -11,6 +12,7 @@ import psutil
 import pytest
 import torch
 
+from spad import turns
 from spad.checkpoints.card import Card
 from spad.checkpoints.file import save
 from spad.errors import Cancelled
@@ -20,7 +22,10 @@ from spad.models.segmenter import Segmenter
 from spad.models.tokenizer import Tokenizer
 from spad.models.vit import MaskedImageModel
 from spad.volumes.intensity import CT
+from spad.volumes.volume import Volume
 from spad.worker import messages
+from spad.worker.client import WorkerDied
+from spad.worker.describe import describe
 
 VIT = {"dim": 32, "depth": 2, "heads": 2, "position_grid": (2, 4, 4)}
 
@@ -160,3 +165,105 @@ def test_a_worker_that_had_to_be_killed_comes_back_warm(client, ct_phantom, mode
         time.sleep(0.1)
     job = client.submit(messages.Segment(ct_phantom.image, models["organs"], "CT", "cpu"))
     assert job.result(120).report["seconds"]["load"] < 0.05
+
+
+@pytest.fixture
+def long_request(ct_phantom, models):
+    """A segmentation of many windows."""
+    array = np.tile(np.asarray(ct_phantom.image.array), (3, 2, 2))
+    scan = Volume.from_array(array, ct_phantom.image.affine, modality_hint="CT")
+    return messages.Segment(scan, models["organs"], "CT", "cpu")
+
+
+def begun(client, request):
+    """Submit a request and wait until a model is at work."""
+    going = threading.Event()
+
+    def hear(fraction, text):
+        if text.startswith("Window"):
+            going.set()
+
+    job = client.submit(request, hear)
+    assert going.wait(60)
+    return job
+
+
+def test_a_job_of_higher_priority_overtakes_one_that_is_under_way(client, long_request, scan):
+    expected = client.submit(long_request).result(120)
+    ends = []
+    slow = begun(client, long_request)
+    waiting = client.submit(messages.Warm(device="cpu"), on_result=lambda _: ends.append("last"))
+    for number in range(3):
+        quick = client.submit(messages.Describe(scan), on_result=lambda _, n=number: ends.append(n))
+    assert quick.result(10) == describe(scan)
+    assert not slow.done, "the segmentation was too short for this test"
+    np.testing.assert_array_equal(slow.result(120).array, expected.array)
+    waiting.result(60)
+    assert ends == [0, 1, 2, "last"]
+
+
+def test_a_job_that_stands_still_is_cancelled_without_the_one_that_overtook_it(
+    client, long_request, scan, endless
+):
+    slow = begun(client, long_request)
+    going = threading.Event()
+    quick = client.submit(messages.Describe(endless), lambda *_: going.set())
+    assert going.wait(10)
+    pid, began = client.pid, time.monotonic()
+    slow.cancel()
+    with pytest.raises(Cancelled):
+        slow.result(5)
+    assert time.monotonic() - began < 0.5
+    time.sleep(0.6)
+    assert not quick.done
+    quick.cancel()
+    with pytest.raises(Cancelled):
+        quick.result(5)
+    assert client.submit(messages.Describe(scan)).result(10) == describe(scan)
+    assert client.pid == pid
+
+
+@pytest.mark.skipif(os.name != "posix", reason="stops a process with a signal")
+def test_a_job_that_stood_still_begins_again_if_the_worker_must_be_killed(
+    client, long_request, endless
+):
+    expected = client.submit(long_request).result(120)
+    slow = begun(client, long_request)
+    going = threading.Event()
+    quick = client.submit(messages.Describe(endless), lambda *_: going.set())
+    assert going.wait(10)
+    pid = client.pid
+    os.kill(pid, signal.SIGSTOP)
+    quick.cancel()
+    with pytest.raises(Cancelled):
+        quick.result(5)
+    np.testing.assert_array_equal(slow.result(120).array, expected.array)
+    assert client.pid != pid
+
+
+@pytest.mark.skipif(os.name != "posix", reason="stops a process with a signal")
+def test_both_jobs_of_a_worker_that_dies_are_told(client, long_request, endless, scan):
+    slow = begun(client, long_request)
+    going = threading.Event()
+    quick = client.submit(messages.Describe(endless), lambda *_: going.set())
+    assert going.wait(10)
+    os.kill(client.pid, signal.SIGKILL)
+    for job, doing in ((quick, "measuring a scan"), (slow, "segmenting a scan")):
+        with pytest.raises(WorkerDied, match=f"while it was {doing}"):
+            job.result(10)
+    assert client.submit(messages.Describe(scan)).result(30) == describe(scan)
+
+
+def test_trainings_can_see_that_a_model_is_at_work(
+    client, long_request, scan, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("SPAD_HOME", str(tmp_path / "home"))
+    client.submit(messages.Describe(scan)).result(30)
+    assert not turns.is_taken()
+    slow = begun(client, long_request)
+    assert turns.is_taken()
+    slow.cancel()
+    with pytest.raises(Cancelled):
+        slow.result(5)
+    client.submit(messages.Describe(scan)).result(30)
+    assert not turns.is_taken()
