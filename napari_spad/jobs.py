@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from spad.worker.messages import Request
 
 _STEPS = 1000
+_GUESS_SECONDS, _GUESS_FRACTION = 1.0, 0.05
 
 
 @dataclass
@@ -46,15 +48,18 @@ def close_client() -> None:
 
 
 class RunningJob(QObject):
-    """A job under way: its signals come on the Qt thread, exactly one of the last three.
+    """A job under way: its signals come on the Qt thread, exactly one of the last four.
 
-    Also shown in napari's activity dock, where it can be cancelled too.
+    `died` says that the worker ended in the middle of it, through no fault of the job's, so that
+    it may be tried again. Also shown in napari's activity dock, where it can be cancelled too.
     """
 
     progressed = Signal(float, str)
     succeeded = Signal(object)
     failed = Signal(str)
+    died = Signal(str)
     cancelled = Signal()
+    _reported = Signal(float, str)
     _ended = Signal(object, object)
 
     def __init__(self, request: Request, title: str) -> None:
@@ -63,17 +68,20 @@ class RunningJob(QObject):
         self._activity: Any = None
         self._title = title
         self._request = request
+        self._began = 0.0
+        self.seconds = 0.0
         queued = Qt.ConnectionType.QueuedConnection
-        self.progressed.connect(self._show, queued)
+        self._reported.connect(self._show, queued)
         self._ended.connect(self._finish, queued)
 
     def start(self) -> None:
         """Send the request to the worker."""
         self._activity = _activity(self._title, self.cancel)
+        self._began = time.monotonic()
         _shared.running.add(self)
         self._job = client().submit(
             self._request,
-            on_progress=self.progressed.emit,
+            on_progress=self._reported.emit,
             on_result=lambda value: self._ended.emit(value, None),
             on_error=lambda error: self._ended.emit(None, error),
         )
@@ -89,7 +97,15 @@ class RunningJob(QObject):
         self.cancel()
         self._close()
 
+    @property
+    def memory_mb(self) -> float:
+        """What the worker held when the job was done."""
+        return 0.0 if self._job is None else self._job.memory_mb
+
     def _show(self, fraction: float, text: str) -> None:
+        left = time_left(fraction, time.monotonic() - self._began)
+        text = f"{text}, {left}" if text and left else text
+        self.progressed.emit(fraction, text)
         activity = self._activity
         if activity is None:
             return
@@ -99,11 +115,16 @@ class RunningJob(QObject):
             activity.update(max(0, round(fraction * _STEPS) - activity.n))
 
     def _finish(self, value: Any, error: SpadError | None) -> None:
+        from spad.worker.client import WorkerDied
+
+        self.seconds = time.monotonic() - self._began
         self._close()
         if error is None:
             self.succeeded.emit(value)
         elif isinstance(error, Cancelled):
             self.cancelled.emit()
+        elif isinstance(error, WorkerDied):
+            self.died.emit(str(error))
         else:
             self.failed.emit(str(error))
 
@@ -112,6 +133,21 @@ class RunningJob(QObject):
         if self._activity is not None:
             self._activity.close()
             self._activity = None
+
+
+def time_left(fraction: float, seconds: float) -> str:
+    """Say how long a job will still take, if it goes on as it did; "" while that is a guess.
+
+    Args:
+        fraction: what is done of it, 0 to 1.
+        seconds: how long that took.
+    """
+    if seconds < _GUESS_SECONDS or not _GUESS_FRACTION < fraction < 1:
+        return ""
+    left = seconds * (1 - fraction) / fraction
+    if left < 1:
+        return "about 1 s left"
+    return f"about {left:.0f} s left" if left < 90 else f"about {left / 60:.0f} min left"
 
 
 _shared = _State()

@@ -71,7 +71,8 @@ class Plan:
             words += ["--steps", str(self.steps)]
         if self.init:
             words += ["--init", self.init]
-        return words
+        # clicks in the viewer go first
+        return [*words, "--trainer.leave_room", "true"]
 
 
 @dataclass
@@ -89,13 +90,14 @@ class Started:
     log: Path
 
     def failure(self) -> str:
-        """Say why it ended before there was a run; "" while it works or if there is one."""
+        """Say why it ended, if it did so by no person's will; "" while it works."""
         code = self.process.poll()
-        if code in (None, 0, 130) or runs.is_run(self.run):
+        if code in (None, 0, 130):
             return ""
         lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         said = lines[-1] if lines else f"it ended with exit code {code}"
-        return f"Training did not start: {said}"
+        what = f"of {self.run.name} did not go on" if runs.is_run(self.run) else "did not start"
+        return f"Training {what}: {said}"
 
 
 @dataclass
@@ -142,6 +144,14 @@ class Curves:
                 values.append(float("nan") if value is None else float(value))
         return curves
 
+    def newest(self, name: str) -> float | None:
+        """Give the last value of a figure, that of validation first; None where it has none."""
+        found = self.curves(name)
+        for phase in ("validation", "train"):
+            if found.get(phase, ([], []))[1]:
+                return found[phase][1][-1]
+        return None
+
     def favourite(self, recipe: str) -> str:
         """Name the figure to show first."""
         names = self.names
@@ -179,6 +189,27 @@ def resume(run: Path) -> Started:
         SpadError: the process cannot be started.
     """
     return _launch(run, ["resume", str(run)])
+
+
+def discard(run: Path) -> None:
+    """Move a run's folder to the trash of this system.
+
+    Raises:
+        SpadError: it is running, or there is no trash for its place.
+    """
+    from send2trash import send2trash
+
+    state = runs.read_state(run).state
+    if state == "running":
+        raise SpadError(f"{run.name} is running; stop it first, then delete it.")
+    try:
+        send2trash(run)
+    except OSError as error:
+        raise SpadError(
+            f"{run} cannot be moved to the trash ({error.strerror or error}); delete the folder "
+            "by hand if it is not needed."
+        ) from error
+    (run.parent / f".{run.name}.{_LOG}").unlink(missing_ok=True)
 
 
 def task_of(run: Path) -> str:

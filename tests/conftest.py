@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,3 +36,15 @@ def mr_phantom() -> Phantom:
     from spad.phantoms import phantom
 
     return phantom(2, "MR", spacing=(12.0, 5.8, 5.8), shape=(24, 64, 64), tilt_degrees=12.0)
+
+
+@pytest.fixture
+def trash(tmp_path, monkeypatch):
+    """Have deleted folders go to a trash of the test's own."""
+    if sys.platform == "linux":
+        from send2trash import plat_other
+
+        home = tmp_path / "share"
+        monkeypatch.setattr(plat_other, "XDG_DATA_HOME", bytes(home))
+        monkeypatch.setattr(plat_other, "HOMETRASH_B", bytes(home / "Trash"))
+    return tmp_path / "share" / "Trash"

@@ -81,6 +81,7 @@ class JobDock(QWidget):
         job.progressed.connect(self.run_row.show_progress)
         job.succeeded.connect(lambda value: self._succeeded(value, layer))
         job.failed.connect(self._failed)
+        job.died.connect(self._died)
         job.cancelled.connect(lambda: self._ended("Cancelled."))
         self._job = job
         self.run_row.set_running(True, "Starting the worker ...")
@@ -130,18 +131,47 @@ class JobDock(QWidget):
         return ""
 
     def _succeeded(self, value: Any, layer: Layer) -> None:
+        job = self._job
         words = self.show_result(value, layer)
         if layer.ndim > 3:
             words += " Of the series, the first time was taken."
+        if job is not None:
+            self.run_row.show_use(use_words(report_of(value), job.seconds, job.memory_mb))
         self._ended(words)
 
     def _failed(self, sentence: str) -> None:
         self._ended(sentence)
         notify.error(sentence)
 
+    def _died(self, sentence: str) -> None:
+        """Offer to do the job again with the worker that takes the place of the dead one."""
+        self._ended(sentence)
+        notify.offer(sentence, f"{self.verb} again", self.run)
+
     def _ended(self, words: str) -> None:
         self._job = None
         self.run_row.set_running(False, words)
+
+
+def report_of(value: Any) -> dict[str, Any]:
+    """Give the figures of a job's answer."""
+    return getattr(value, "report", None) or {}
+
+
+def use_words(report: dict[str, Any], seconds: float, memory_mb: float) -> str:
+    """Say where a job ran, for how long, with how much memory and what was given up for that.
+
+    Args:
+        report: the figures of its answer.
+        seconds: from the click to the answer.
+        memory_mb: what the worker holds now.
+    """
+    place = {"cuda": "the GPU", "cpu": "the CPU"}.get(str(report.get("device")), "the CPU")
+    words = f"On {place}: {seconds:.1f} s; the worker holds {memory_mb:.0f} MB."
+    steps = report.get("stepped_down") or []
+    if steps:
+        words += f" For want of memory it took {', then '.join(steps)}."
+    return words
 
 
 def add_layer(viewer: Viewer, data: layers.LayerData) -> Any:

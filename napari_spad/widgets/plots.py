@@ -43,7 +43,7 @@ class Plot(QWidget):
             back = palette.color(QPalette.ColorRole.Window)
             self.widget = pyqtgraph.PlotWidget(background=back)
             self.widget.setMinimumHeight(self._height)
-            self.widget.setMaximumHeight(2 * self._height)
+            self.widget.setMaximumHeight(self._height + 30)
             self.widget.setMenuEnabled(False)
             fore = palette.color(QPalette.ColorRole.WindowText)
             for side in ("left", "bottom"):
@@ -92,12 +92,22 @@ class UsagePlot(Plot):
 
 
 class CurvePlot(Plot):
-    """Curves of a run over its steps, one colour per figure."""
+    """Curves of a run over its steps, one colour per figure.
 
-    def __init__(self) -> None:
-        super().__init__("The curve of a run appears here.", height=190)
+    Args:
+        title: what stands over the plot.
+        height: in pixels.
+    """
+
+    def __init__(self, title: str = "", height: int = 190) -> None:
+        super().__init__("The curve of a run appears here." if not title else "", height)
+        self._title = title
         self._names: list[str] = []
         self._curves: dict[str, Any] = {}
+
+    def clear(self) -> None:
+        super().clear()
+        self._names, self._curves = [], {}
 
     def show_curves(self, curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> None:
         """Draw curves.
@@ -112,14 +122,18 @@ class CurvePlot(Plot):
             plot.clear()
             if plot.plotItem.legend is not None:
                 plot.plotItem.legend.clear()
-            legend = plot.addLegend(offset=(-5, 5), labelTextSize="8pt")
-            legend.setBrush(pyqtgraph.mkBrush(0, 0, 0, 110))
+            if self._title:
+                plot.setTitle(self._title, size="8pt")
+            else:
+                legend = plot.addLegend(offset=(-5, 5), labelTextSize="8pt")
+                legend.setBrush(pyqtgraph.mkBrush(0, 0, 0, 110))
             self._names = list(curves)
             self._curves = {
                 name: plot.plot(name=name, connect="finite", **_style(index, name))
                 for index, name in enumerate(curves)
             }
-            plot.setLabel("bottom", "step")
+            if not self._title:
+                plot.setLabel("bottom", "step")
         for name, (steps, values) in curves.items():
             self._curves[name].setData(np.asarray(steps, float), np.asarray(values, float))
 

@@ -30,6 +30,7 @@ class RunList(QWidget):
     stop = Signal(object)
     resume = Signal(object)
     use = Signal(object)
+    discard = Signal(object)
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,20 +44,22 @@ class RunList(QWidget):
         self.stop_button = QPushButton("Stop")
         self.resume_button = QPushButton("Resume")
         self.use_button = QPushButton("Use this model ...")
+        self.discard_button = QPushButton("Delete")
         self.attach_button = QPushButton("Attach ...")
         self.attach_button.setToolTip("Watch a run in another folder")
         for button, signal in (
             (self.stop_button, self.stop),
             (self.resume_button, self.resume),
             (self.use_button, self.use),
+            (self.discard_button, self.discard),
         ):
             button.clicked.connect(lambda _, signal=signal: signal.emit(self.run))
         self.attach_button.clicked.connect(self._attach)
         layout = column(self, bare=True)
         layout.addWidget(self.table)
         layout.addWidget(self.message)
-        layout.addLayout(row(self.stop_button, self.resume_button, self.attach_button))
-        layout.addWidget(self.use_button)
+        layout.addLayout(row(self.stop_button, self.resume_button, self.discard_button))
+        layout.addLayout(row(self.use_button, self.attach_button))
         self._enable()
 
     def _set_up_table(self) -> None:
@@ -129,10 +132,13 @@ class RunList(QWidget):
         can_resume = state in ("stopped", "failed")
         self._set(self.resume_button, can_resume, none if not state else f"It is {state}.")
         self._set(self.use_button, has_model, none if not state else "It has no checkpoint yet.")
+        can_go = state not in ("", "running")
+        why_not = none if not state else "It is running: stop it first."
+        self._set(self.discard_button, can_go, why_not, "Move this run to the trash")
 
-    def _set(self, button: QPushButton, enabled: bool, why_not: str) -> None:
+    def _set(self, button: QPushButton, enabled: bool, why_not: str, what: str = "") -> None:
         button.setEnabled(enabled)
-        button.setToolTip("" if enabled else why_not)
+        button.setToolTip(what if enabled else why_not)
 
     def _attach(self) -> None:
         path = QFileDialog.getExistingDirectory(self, "The folder of a run, or of runs")

@@ -24,6 +24,8 @@ class RunRow(QWidget):
         self.bar.setTextVisible(False)
         self.bar.setFixedHeight(8)
         self.status = text(faint=True)
+        self.use = text(faint=True)
+        self.use.hide()
         self.run_button.clicked.connect(self.run)
         self.cancel_button.clicked.connect(self._cancel)
         layout = QVBoxLayout(self)
@@ -35,6 +37,7 @@ class RunRow(QWidget):
         layout.addLayout(buttons)
         layout.addWidget(self.bar)
         layout.addWidget(self.status)
+        layout.addWidget(self.use)
         self._why = ""
         self.set_running(False)
 
@@ -60,6 +63,11 @@ class RunRow(QWidget):
         self.bar.setValue(0)
         self.bar.setVisible(running)
         self.status.setText(words or ("" if running else self._why))
+
+    def show_use(self, words: str) -> None:
+        """Say what the last job used: device, time and memory."""
+        self.use.setText(words)
+        self.use.setVisible(bool(words))
 
     def show_progress(self, fraction: float, words: str) -> None:
         """Show how far the job is."""

@@ -171,6 +171,7 @@ class SegmentDock(JobDock):
         job = jobs.run(self, request, f"Measuring {layer.name}")
         job.succeeded.connect(lambda report: self._measured(report, layer))
         job.failed.connect(self._not_measured)
+        job.died.connect(self._not_measured)
         job.cancelled.connect(lambda: self._not_measured(""))
         self._measuring = job
         job.start()

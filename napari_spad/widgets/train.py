@@ -26,6 +26,7 @@ from napari_spad.widgets.forms import Form, column, line, row, text
 from napari_spad.widgets.notices import follow, notices
 from napari_spad.widgets.plots import CurvePlot
 from napari_spad.widgets.run_list import RunList
+from napari_spad.widgets.samples import SampleView
 from spad.errors import SpadError
 from spad.training import runs
 
@@ -36,6 +37,7 @@ _SECOND_MS = 1000
 _FOLDER, _LAYERS = "a folder of scans", "the open layers"
 _MINUTES, _STEPS = "minutes", "steps"
 _SCRATCH = "random weights"
+_OVERVIEW = {"loss": "loss", "lr": "learning rate"}
 
 
 class TrainDock(QWidget):
@@ -51,6 +53,8 @@ class TrainDock(QWidget):
         self.runs = RunList()
         self.figure = QComboBox()
         self.plot = CurvePlot()
+        self.overview = {name: CurvePlot(words, 90) for name, words in _OVERVIEW.items()}
+        self.samples = SampleView()
         self.status = text(faint=True)
         self._lay_out()
         self._timer = QTimer(self)
@@ -111,7 +115,9 @@ class TrainDock(QWidget):
         chooser.setStretch(1, 1)
         layout.addLayout(chooser)
         layout.addWidget(self.plot, 1)
+        layout.addLayout(row(*self.overview.values()))
         layout.addWidget(self.status)
+        layout.addWidget(self.samples)
 
     def _connect(self) -> None:
         self.recipe.currentIndexChanged.connect(self._recipe_chosen)
@@ -124,6 +130,7 @@ class TrainDock(QWidget):
         self.runs.stop.connect(self._stop)
         self.runs.resume.connect(self._resume)
         self.runs.use.connect(self._use)
+        self.runs.discard.connect(self._discard)
         events = self._viewer.layers.events
         for event in (events.inserted, events.removed):
             follow(self, event, self._check)
@@ -154,9 +161,11 @@ class TrainDock(QWidget):
             if started.process.poll() is not None:
                 self._started.remove(started)
         self.runs.refresh(training_jobs.runs_folder())
+        run = None if self._curves is None else self._curves.run
         if self._curves is not None and self._curves.update():
             self._offer_figures()
             self._draw()
+        self.samples.show_run(run, "" if run is None else training_jobs.task_of(run))
 
     def _recipe_chosen(self, index: int = 0) -> None:
         self.what.setText(training_jobs.RECIPES[self.recipe.currentText()])
@@ -275,7 +284,8 @@ class TrainDock(QWidget):
             return
         self._curves = None if run is None else Curves(run)
         self.figure.clear()
-        self.plot.clear()
+        for plot in (self.plot, *self.overview.values()):
+            plot.clear()
         self.refresh()
 
     def _offer_figures(self) -> None:
@@ -296,10 +306,14 @@ class TrainDock(QWidget):
     def _draw(self, index: int = 0) -> None:
         if self._curves is None or not self.figure.currentText():
             return
-        curves = self._curves.curves(self.figure.currentText())
-        self.plot.show_curves(curves)
-        last = [f"{phase} {values[-1]:.4g}" for phase, (_, values) in curves.items() if values]
-        self.status.setText(f"{self.figure.currentText()}: {', '.join(last)}")
+        chosen = self.figure.currentText()
+        self.plot.show_curves(self._curves.curves(chosen))
+        for name, plot in self.overview.items():
+            if name in self._curves.names:
+                plot.show_curves(self._curves.curves(name))
+        figures = {name: self._curves.newest(name) for name in ("loss", "lr", chosen)}
+        words = [f"{name} {value:.4g}" for name, value in figures.items() if value is not None]
+        self.status.setText(", ".join(words))
 
     def _stop(self, run: Path) -> None:
         try:
@@ -314,6 +328,15 @@ class TrainDock(QWidget):
             self._started.append(training_jobs.resume(run))
         except SpadError as error:
             notify.error(str(error))
+
+    def _discard(self, run: Path) -> None:
+        try:
+            training_jobs.discard(run)
+        except SpadError as error:
+            notify.error(str(error))
+            return
+        self.status.setText(f"{run.name} is in the trash.")
+        self.refresh()
 
     def _use(self, run: Path) -> None:
         name, agreed = QInputDialog.getText(self, "Use this model", "Name:", text=run.name)

@@ -214,6 +214,33 @@ def test_a_failing_job_is_a_sentence(viewer, scan, dock, monkeypatch):
     assert widget.run_row.run_button.isEnabled()
 
 
+def test_a_job_whose_worker_dies_is_offered_again(viewer, dock):
+    """All that is in the viewer stays."""
+    import os
+    import signal
+
+    from napari.utils.notifications import notification_manager
+
+    viewer.open_sample("napari-spad", "ct_phantom")
+    before = [layer.name for layer in viewer.layers]
+    widget = dock("Segment")
+    widget.run_row.run_button.click()
+    wait_for(lambda: widget.run_row.bar.value() > 0, 60)
+    os.kill(jobs.client().pid, signal.SIGKILL)
+    wait_for(lambda: not widget.run_row.running, 30)
+    record = notification_manager.records[-1]
+    assert "The worker process ended (SIGKILL" in record.message
+    assert "while it was segmenting a scan" in record.message
+    assert [layer.name for layer in viewer.layers] == before
+    [(words, call)] = record.actions
+    assert words == "Segment organs again"
+    call(None)
+    assert widget.run_row.running
+    wait_for(lambda: not widget.run_row.running, 60)
+    assert "CT phantom - organs" in viewer.layers
+    assert widget.run_row.use.text().startswith("On the CPU: ")
+
+
 def _moved(entry, path):
     import dataclasses
 

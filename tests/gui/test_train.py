@@ -77,6 +77,65 @@ def _curve(widget, name):
     return found[name].getData()[0]
 
 
+def test_loss_and_rate_are_drawn_beside_the_chosen_figure(viewer, run_home, dock):
+    run = runs.create(run_home / "runs" / "organs", {"task": "segmentation"})
+    widget = dock("Train")
+    with runs.RunWriter(run) as writer:
+        for step in (10, 20):
+            writer.append_metrics(step, "train", {"loss": 20 / step, "lr": step * 1e-4})
+        writer.append_metrics(20, "validation", {"dice": 0.25})
+        widget.refresh()
+        widget.runs.table.selectRow(0)
+        settle()
+        assert widget.figure.currentText() == "dice"
+        drawn = {
+            name: plot.widget.listDataItems()[0].getData()[1].tolist()
+            for name, plot in widget.overview.items()
+        }
+        assert drawn == {"loss": [2.0, 1.0], "lr": [0.001, 0.002]}
+        assert widget.status.text() == "loss 1, lr 0.002, dice 0.25"
+
+
+def test_pictures_are_shown_as_they_come(viewer, run_home, dock):
+    run = runs.create(run_home / "runs" / "tokens", {"task": "tokenizer"})
+    widget = dock("Train")
+    with runs.RunWriter(run) as writer:
+        widget.refresh()
+        widget.runs.table.selectRow(0)
+        settle()
+        assert not widget.samples.isVisible()
+        for step in (10, 20):
+            writer.add_sample(step, np.full((40, 90, 3), 12 * step, np.uint8))
+        widget.refresh()
+        settle()
+        assert widget.samples.isVisible()
+        assert "step 20: scan, reconstruction" in widget.samples.caption.text()
+        color = widget.samples.picture.pixmap().toImage().pixelColor(5, 5)
+        assert color.red() == 240
+        widget.samples.slider.setValue(0)
+        assert "step 10" in widget.samples.caption.text()
+        writer.add_sample(30, np.zeros((40, 90, 3), np.uint8))
+        widget.refresh()
+        assert "step 10" in widget.samples.caption.text(), "a person looks at it"
+        widget.samples.slider.setValue(2)
+        writer.add_sample(40, np.zeros((40, 90, 3), np.uint8))
+        widget.refresh()
+        assert "step 40" in widget.samples.caption.text()
+
+
+def test_a_run_is_deleted_to_the_trash(viewer, run_home, dock, trash):
+    run = runs.create(run_home / "runs" / "old", {"task": "mim"})
+    widget = dock("Train")
+    assert not widget.runs.discard_button.isEnabled()
+    widget.refresh()
+    widget.runs.table.selectRow(0)
+    settle()
+    widget.runs.discard_button.click()
+    assert not run.exists()
+    assert widget.runs.table.rowCount() == 0
+    assert "in the trash" in widget.status.text()
+
+
 def test_a_run_elsewhere_can_be_attached(viewer, run_home, dock, tmp_path_factory):
     run = runs.create(tmp_path_factory.mktemp("else") / "mine", {"recipe": "mim", "task": "mim"})
     widget = dock("Train")

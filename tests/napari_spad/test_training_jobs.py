@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ import pytest
 from napari_spad import training_jobs
 from napari_spad.training_jobs import Curves, Plan
 from spad.errors import SpadError
+from spad.training import runs
 from spad.volumes.files import read
 
 
@@ -27,6 +29,7 @@ def test_arguments_are_those_of_the_command_line(tmp_path):
     assert plan.arguments(tmp_path) == [
         *("train", "mim", "--data", "a", "--data", "b", "--out", str(tmp_path)),
         *("--preset", "small", "--steps", "7", "--init", "organs"),
+        *("--trainer.leave_room", "true"),
     ]
 
 
@@ -101,3 +104,26 @@ def test_curves_follow_a_run_that_was_cut_back(tmp_path):
     write_metrics(run, records[:2], mode="w")
     curves.update()
     assert curves.curves("loss")["train"][0] == [0.0, 1.0]
+
+
+def test_a_run_goes_to_the_trash_and_one_under_way_stays(home, trash):
+    run = runs.create(home / "runs" / "mine", {"task": "mim"})
+    with runs.RunWriter(run), pytest.raises(SpadError, match="mine is running; stop it first"):
+        training_jobs.discard(run)
+    training_jobs.discard(run)
+    assert not run.exists()
+    if sys.platform == "linux":
+        assert [path.parent.name for path in trash.rglob("recipe.yaml")] == ["mine"]
+
+
+def test_what_ended_a_resumed_run_is_told(home):
+    """Two viewers resume one run: the second is told by whom it is written."""
+    run = runs.create(home / "runs" / "mine", {"task": "mim"})
+    with runs.RunWriter(run):
+        started = training_jobs.resume(run)
+        end = time.monotonic() + 60
+        while started.process.poll() is None:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+    assert "Training of mine did not go on: spad resume:" in started.failure()
+    assert "mine is running" in started.failure()

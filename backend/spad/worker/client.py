@@ -45,6 +45,7 @@ class Job:
     Attributes:
         id: its number, counting from 1.
         request: what was asked.
+        memory_mb: what the worker held when it was done, 0 before.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Job:
         self.request = request
         self._on_progress, self._on_result, self._on_error = callbacks
         self._wake = wake
+        self.memory_mb = 0.0
         self._future: Future[Any] = Future()
         self._cancelled_at: float | None = None
         self._on_top_since = 0.0
@@ -369,6 +371,7 @@ class WorkerClient:
             case messages.Progress():
                 job._progress(message.fraction, message.text)
             case messages.Result():
+                job.memory_mb = message.memory_mb
                 self._deliver(job, message.value)
             case messages.Failed():
                 kind = OurFault if message.is_ours else SpadError

@@ -194,10 +194,14 @@ class Progress:
 
 @dataclass(frozen=True)
 class Result:
-    """Worker to client: a job's answer, packed."""
+    """Worker to client: a job's answer, packed, and the memory (MB) that the worker now holds.
+
+    That is memory of the GPU where it has used one, else its share of the machine's.
+    """
 
     job: int
     value: Any
+    memory_mb: float = 0.0
 
 
 @dataclass(frozen=True)

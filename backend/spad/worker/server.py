@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import psutil
 
 from spad import turns
 from spad.errors import Cancelled, SpadError
@@ -105,7 +106,7 @@ class Worker:
             request = messages.unpack(start.request, self._map, {})
             with turns.taken() if request.needs_device else nullcontext():
                 value = perform(request, self._reporter(start.job))
-            answer: Any = messages.Result(start.job, messages.pack(value, put))
+            answer: Any = messages.Result(start.job, messages.pack(value, put), held_memory())
         except Cancelled:
             answer = messages.Stopped(start.job)
         except SpadError as error:
@@ -149,6 +150,14 @@ class Worker:
             self._connection.send(message)
         except OSError:
             os._exit(0)
+
+
+def held_memory() -> float:
+    """MB that this process holds: of the GPU if it uses one, else of the machine's memory."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        return float(torch.cuda.memory_reserved()) / 1e6
+    return psutil.Process().memory_info().rss / 1e6
 
 
 def perform(request: messages.Request, progress: Progress) -> Any:
