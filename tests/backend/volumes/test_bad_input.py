@@ -18,6 +18,7 @@ import pytest
 from spad.errors import SpadError
 from spad.volumes.files import read, write
 from spad.volumes.files.disk import replace_files
+from spad.volumes.files.encoders import encoder_of
 from spad.volumes.info import describe
 from spad.volumes.volume import Volume
 
@@ -363,6 +364,72 @@ def test_a_file_that_does_not_read_back_is_not_saved(tmp_path, monkeypatch):
     with pytest.raises(SpadError, match="did not read back"):
         write(labels, tmp_path / "out.nii.gz")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["scan.nii"]
+
+
+def cut(files: list[Path]) -> None:
+    data = max(files, key=lambda file: file.stat().st_size)
+    data.write_bytes(data.read_bytes()[:-7])
+
+
+def emptied(files: list[Path]) -> None:
+    files[0].write_bytes(b"")
+
+
+def flipped(files: list[Path]) -> None:
+    data = max(files, key=lambda file: file.stat().st_size)
+    raw = bytearray(data.read_bytes())
+    raw[-len(raw) // 4] ^= 0x5A
+    data.write_bytes(raw)
+
+
+@pytest.mark.parametrize("damage", [cut, emptied, flipped])
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".hdr", ".nrrd", ".nhdr", ".mha", ".mhd"])
+def test_damage_before_the_self_check_is_found(tmp_path, monkeypatch, suffix, damage):
+    """Readers raise anything on damaged files, and stop before a checksum."""
+    volume = Volume.from_array(np.random.default_rng(0).integers(0, 999, (9, 9, 9)), np.eye(4))
+    write(volume, tmp_path / f"a{suffix}")
+    before = folder_state(tmp_path)
+    encoder = type(encoder_of(suffix))
+    encode = encoder.encode
+
+    def spoil(self, volume, array, files):
+        encode(self, volume, array, files)
+        damage(files)
+
+    monkeypatch.setattr(encoder, "encode", spoil)
+    with pytest.raises(SpadError):
+        write(volume, tmp_path / f"a{suffix}")
+    assert folder_state(tmp_path) == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
+def test_a_link_stays_and_what_it_points_to_is_replaced(tmp_path):
+    volume = read(good(tmp_path / "scan.nii"))
+    (tmp_path / "far").mkdir()
+    (tmp_path / "a.nii").symlink_to(good(tmp_path / "far" / "b.nii"))
+    write(volume.with_array(volume.array * 2), tmp_path / "a.nii")
+    assert (tmp_path / "a.nii").is_symlink()
+    np.testing.assert_array_equal(read(tmp_path / "far" / "b.nii").array, volume.array * 2)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions are another matter there")
+def test_a_private_file_stays_private(tmp_path):
+    scan = good(tmp_path / "scan.nii")
+    good(tmp_path / "old.nii").chmod(0o600)
+    write(read(scan), tmp_path / "old.nii")
+    assert (tmp_path / "old.nii").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names of files are text")
+def test_a_folder_whose_name_is_not_text(tmp_path):
+    """Given such a name, SimpleITK ends the process."""
+    folder = tmp_path / os.fsdecode(b"r\xe9in")
+    folder.mkdir()
+    volume = read(good(folder / "scan.nii"))
+    assert read(write(volume, folder / "a.nrrd")).spatial_shape == volume.spatial_shape
+    for path in (folder / "a.mha", tmp_path / os.fsdecode(b"r\xe9in.nhdr")):
+        with pytest.raises(SpadError, match="not text"):
+            write(volume, path)
 
 
 def test_an_image_does_not_take_the_name_of_labels(tmp_path):

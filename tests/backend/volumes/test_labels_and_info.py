@@ -62,6 +62,43 @@ def test_the_label_intent_makes_labels(tmp_path):
     assert read(save(tmp_path / "a.nii", ONES, "label")).label_names == {}
 
 
+def test_a_names_file_of_a_windows_editor(tmp_path):
+    save(tmp_path / "a.nii", ONES)
+    (tmp_path / "a.labels.json").write_text('{"1": "liver"}', encoding="utf-8-sig")
+    assert read(tmp_path / "a.nii").label_names == {1: "liver"}
+
+
+def test_half_a_character_is_no_name(tmp_path):
+    save(tmp_path / "a.nii", ONES)
+    (tmp_path / "a.labels.json").write_text('{"1": "li\\ud800ver"}')
+    with pytest.raises(SpadError, match="cannot be read as the names"):
+        read(tmp_path / "a.nii")
+
+
+def test_a_name_too_long_for_a_names_file(tmp_path):
+    path = save(tmp_path / f"{'a' * 250}.nii", ONES)
+    volume = read(path, labels=True)
+    with pytest.raises(SpadError, match="name too long"):
+        write(volume, path)
+    write(volume, tmp_path / f"{'b' * 246}.nrrd")
+    assert read(tmp_path / f"{'b' * 246}.nrrd").is_labels
+
+
+def test_a_large_file_is_not_read_for_its_name(tmp_path, monkeypatch):
+    monkeypatch.setattr("spad.volumes.files.labels._PLANES", 4)
+    data = np.zeros((20, 60, 40), np.int16)
+    data[:, :, 7] = np.arange(1200).reshape(20, 60)
+    assert read(save(tmp_path / "a_seg.nii", data)).is_labels
+    data[:, :, 10] = data[:, :, 7]
+    assert not read(save(tmp_path / "a_seg.nii", data)).is_labels
+
+
+def test_a_spacing_is_not_ignored_in_silence(tmp_path):
+    assert any(
+        "stated spacing" in n for n in read(save(tmp_path / "a.nii", ONES), spacing=(9, 9, 9)).notes
+    )
+
+
 def test_a_person_can_say_what_it_is(tmp_path):
     path = save(tmp_path / "a.nii.gz", ONES.astype(np.float64) * 3)
     labels = read(path, labels=True)
@@ -204,3 +241,11 @@ def test_public_names_resolve():
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         spad.nonsense  # noqa: B018
     assert set(spad.__all__) <= set(dir(spad))
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha"])
+def test_half_a_character_is_not_written_either(tmp_path, suffix):
+    volume = Volume.from_array(ONES, np.eye(4), label_names={1: "li\ud800ver"})
+    with pytest.raises(SpadError, match="is not text"):
+        write(volume, tmp_path / f"a{suffix}")
+    assert not list(tmp_path.iterdir())

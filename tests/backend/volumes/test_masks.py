@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import nibabel
@@ -54,6 +56,15 @@ def test_masks_become_labels(mr_phantom: Phantom, suffix: str, tmp_path: Path) -
         np.testing.assert_array_equal(array == label, parts[name], err_msg=name)
     assert volume.notes == ()
     assert write(volume, tmp_path / "again.nii.gz").is_file()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names of files are text")
+def test_a_file_name_that_is_not_text(tmp_path: Path) -> None:
+    image = nibabel.Nifti1Image(np.ones((3, 4, 5), np.uint8), np.eye(4))
+    image.to_filename(tmp_path / os.fsdecode(b"r\xe9in.nii"))
+    volume = read(tmp_path)
+    assert volume.label_names == {1: "r\ufffdin"}
+    assert read(write(volume, tmp_path / "all.nii.gz")).label_names == volume.label_names
 
 
 def test_an_absent_organ_keeps_its_id(mr_phantom: Phantom, tmp_path: Path) -> None:

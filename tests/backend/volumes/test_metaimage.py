@@ -343,6 +343,13 @@ REFUSED = {
 }
 
 
+def test_a_text_of_windows_is_one_line(tmp_path: Path) -> None:
+    """Its letters are no UTF-8; 0x85, an ellipsis there, is a line's end in Unicode."""
+    path = plain(tmp_path / "a.mha", Comment="begun XX done")
+    path.write_bytes(path.read_bytes().replace(b"XX", b"\xe9\x85"))
+    np.testing.assert_array_equal(ours(read(path)), voxels("i2"))
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused_in_one_sentence(tmp_path: Path, name: str) -> None:
     changes, words = REFUSED[name]

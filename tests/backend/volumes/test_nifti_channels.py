@@ -47,6 +47,15 @@ def test_colours(tmp_path, ending, times):
     assert np.array_equal(again.affine, nibabel.load(tmp_path / f"a{ending}").affine)
 
 
+@pytest.mark.parametrize("intent", [1005, 1006, 1007])
+def test_the_intent_of_vectors_stays(tmp_path, intent):
+    image = nibabel.Nifti1Image(random((4, 5, 6, 1, 3)), AFFINE)
+    image.header["intent_code"] = intent
+    nibabel.save(image, tmp_path / "a.nii")
+    write(read(tmp_path / "a.nii"), tmp_path / "b.nii")
+    assert int(nibabel.load(tmp_path / "b.nii").header["intent_code"]) == intent
+
+
 @pytest.mark.parametrize(("times", "axes"), [(1, "czyx"), (3, "tczyx")])
 def test_vectors(tmp_path, times, axes):
     data = random((4, 5, 6, times, 2))

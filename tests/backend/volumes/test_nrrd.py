@@ -594,6 +594,30 @@ REFUSED = {
 }
 
 
+def test_a_text_of_windows_is_one_line(tmp_path: Path) -> None:
+    """Its letters are no UTF-8; 0x85, an ellipsis there, is a line's end in Unicode."""
+    path = plain(tmp_path / "a.nrrd", extra="# begun XX done\ncontent: begun XX done\nkey:=XX, b\n")
+    path.write_bytes(path.read_bytes().replace(b"XX", b"\xe9\x85"))
+    volume = read(path)
+    np.testing.assert_array_equal(ours(volume), voxels("i2"))
+    assert volume.source.header.pairs["key"] == "\u00e9\x85, b"
+    np.testing.assert_array_equal(ours(read(write(volume, tmp_path / "b.nrrd"))), voxels("i2"))
+
+
+@pytest.mark.parametrize("space", ["left-posterior-superior-time", "RAST", "LAST"])
+def test_spaces_with_time_are_written_again(tmp_path: Path, space: str) -> None:
+    header = (
+        f"type: short\ndimension: 4\nspace: {space}\nsizes: 5 6 4 2\nendian: little\n"
+        "space directions: (0.7,0,0,0) (0,0.8,0,0) (0,0,3,0) (0,0,0,2)\nencoding: raw\n"
+        "kinds: domain domain domain time\nspace origin: (1,2,3,0)\n"
+    )
+    data = voxels("i2", (5, 6, 4, 2))
+    volume = read(save(tmp_path / "a.nrrd", header, data.tobytes("F")))
+    again = read(write(volume, tmp_path / "b.nrrd"))
+    np.testing.assert_allclose(again.source.affine, volume.source.affine)
+    np.testing.assert_array_equal(ours(again), data)
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused_in_one_sentence(tmp_path: Path, name: str) -> None:
     changes, words = REFUSED[name]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from spad.volumes.axes import to_file_order
 from spad.volumes.files import read, write
 from spad.volumes.volume import Volume
 
@@ -223,6 +224,44 @@ def test_unusual_shapes_come_back_as_they_were(tmp_path, shape):
     written = nibabel.load(tmp_path / "b.nii.gz")
     assert written.shape == shape
     np.testing.assert_array_equal(np.asarray(written.dataobj), data % 3)
+    for suffix in (".nrrd", ".nhdr", ".seg.nrrd", ".mha", ".mhd", ".hdr", ".stl"):
+        write(labels, tmp_path / f"c{suffix}")
+    for suffix in (".nrrd", ".nhdr", ".seg.nrrd", ".mha", ".mhd", ".hdr"):
+        again = read(tmp_path / f"c{suffix}")
+        stored = to_file_order(again.array, again.source)
+        np.testing.assert_array_equal(stored.ravel("F"), (data % 3).ravel("F"))
+        np.testing.assert_allclose(again.source.affine, volume.source.affine)
+        again = read(write(volume, tmp_path / f"d{suffix.removeprefix('.seg')}"))
+        stored = to_file_order(again.array, again.source)
+        np.testing.assert_array_equal(stored.ravel("F"), data.ravel("F"))
+
+
+def test_the_display_window_travels_with_an_image(tmp_path):
+    image = nibabel.Nifti1Image(np.arange(24, dtype=np.int16).reshape(2, 3, 4), np.eye(4))
+    image.header["cal_min"], image.header["cal_max"] = 3, 12.5
+    nibabel.save(image, tmp_path / "a.nii")
+    volume = read(tmp_path / "a.nii")
+    assert volume.window == (3, 12.5)
+    write(volume, tmp_path / "b.nii.gz")
+    assert read(tmp_path / "b.nii.gz").window == (3, 12.5)
+    write(volume.with_array(volume.array > 5, label_names={}), tmp_path / "c.nii")
+    assert read(tmp_path / "c.nii").window is None
+
+
+def test_capital_letters_of_a_name_are_kept(tmp_path):
+    data = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
+    volume = Volume.from_array(data, np.eye(4))
+    for name in ("A.NII", "A.NII.GZ", "A.HDR", "A.NRRD", "A.NHDR", "A.MHA", "A.MHD"):
+        assert write(volume, tmp_path / name).name == name
+        again = read(tmp_path / name)
+        np.testing.assert_array_equal(to_file_order(again.array, again.source), data.T)
+
+
+def test_a_step_without_a_unit_is_not_called_seconds(tmp_path):
+    volume = Volume.from_array(np.ones((2, 3, 4, 5), np.int16), np.eye(4), axes="tzyx")
+    write(volume, tmp_path / "a.nii")
+    assert nibabel.load(tmp_path / "a.nii").header.get_xyzt_units() == ("mm", "unknown")
+    assert read(tmp_path / "a.nii").time_step == (1, "pixel")
 
 
 def test_one_labels_volume_for_all_times(tmp_path):

@@ -189,6 +189,14 @@ def test_names_and_colours_travel(tmp_path: Path, name: str) -> None:
     assert not list(tmp_path.glob("*.json"))
 
 
+@pytest.mark.parametrize("name", ["a.seg.nrrd", "a.nrrd", "a.nii.gz", "a.mha"])
+def test_line_ends_in_names_are_of_one_kind(tmp_path: Path, name: str) -> None:
+    names = {1: "one\rtwo", 2: "one\r\ntwo", 3: "one\ntwo"}
+    volume = Volume.from_array(np.ones((3, 4, 5), np.uint8), np.eye(4), label_names=names)
+    assert read(write(volume, tmp_path / name)).label_names == dict.fromkeys(names, "one\ntwo")
+    sitk.ReadImage(str(tmp_path / name))
+
+
 def test_what_slicer_says_of_a_segment_is_kept(tmp_path: Path) -> None:
     data = np.zeros(SHAPE, "u1")
     data[1:3] = 1

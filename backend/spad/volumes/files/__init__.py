@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +28,7 @@ _MODULES = {
 }
 _MODULE_OF = {suffix: module for module, suffixes in _MODULES.items() for suffix in suffixes}
 READABLE_SUFFIXES = tuple(_MODULE_OF)
+_WITH_SPACING = ("nifti1", "nifti2", "analyze", "nrrd", "mha")
 _SUFFIXES = sorted({*READABLE_SUFFIXES, *WRITABLE_SUFFIXES}, key=len, reverse=True)
 
 
@@ -78,6 +80,9 @@ def read(
     options = Options(depth=depth, labels=labels, spacing=spacing, series=series)
     module = import_module(f"spad.volumes.files.{_module_for(path)}")
     volume: Volume = module.read(path, options)
+    if spacing is not None and volume.source.format in _WITH_SPACING:
+        note = "The stated spacing is not used, since the file's header has its own."
+        volume = replace(volume, notes=(*volume.notes, note))
     return volume
 
 

@@ -167,14 +167,16 @@ def replace_files(targets: list[Path], fill: Callable[[list[Path]], None]) -> No
         SpadError: the folder, a file or the disk does not allow it; nothing has changed then.
     """
     temporary = None
+    # a link stays one: what it points to is replaced
+    places = [Path(os.path.realpath(t)) if os.path.islink(t) else t for t in targets]
     try:
-        _check_targets(targets)
-        temporary = Path(tempfile.mkdtemp(prefix=".spad-", dir=targets[0].parent))
+        _check_targets(places)
+        temporary = Path(tempfile.mkdtemp(prefix=".spad-", dir=places[0].parent))
         files = [temporary / target.name for target in targets]
         fill(files)
-        for file in files:
-            _sync(file)
-        _move(files, targets, temporary)
+        for file, place in zip(files, places, strict=True):
+            _sync(file, place)
+        _move(files, places, temporary)
     except OSError as error:
         raise _not_written(targets[0], error) from error
     finally:
@@ -215,11 +217,14 @@ def _move(files: list[Path], targets: list[Path], temporary: Path) -> None:
         raise
 
 
-def _sync(file: Path) -> None:
-    """Ask for the bytes on the disk now: some file systems report that they are full only then."""
+def _sync(file: Path, place: Path) -> None:
+    """Ask for the bytes on the disk now: some file systems report that they are full only then.
+
+    The file gets the permissions of the one that it replaces, which may be private.
+    """
     with file.open("rb+") as handle:
         os.fsync(handle.fileno())
-        file.chmod(0o666 & ~_umask())
+        file.chmod(place.stat().st_mode & 0o777 if place.exists() else 0o666 & ~_umask())
 
 
 def _umask() -> int:

@@ -45,7 +45,7 @@ class Encoder(Protocol):
         """Name all files that will be written, data before header; refuse what cannot be."""
 
     def encode(self, volume: Volume, array: np.ndarray, files: list[Path]) -> None:
-        """Write the array (file order, labels in their smallest type) under these names."""
+        """Write the array (i, j, k[, t][, c]; labels in their smallest type) under these names."""
 
     def verify(self, volume: Volume, array: np.ndarray, files: list[Path]) -> None:
         """Open the files with an independent reader and refuse any difference."""

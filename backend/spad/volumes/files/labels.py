@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ _ENDS = ("_labels", "_seg", "_mask")
 _WORDS = r"(labels?|labelmap|segs?|segmentations?|masks?)"
 _NAMED = re.compile(rf"^{_WORDS}([\d_. -]|$)|[_. -]{_WORDS}\d*$")
 _MANY = 1024
+_PLANES = 32
 
 
 def with_labels(
@@ -27,7 +29,7 @@ def with_labels(
     """Make labels of a volume that a names file, its header, its name or a person says holds them.
 
     A name alone ("label0001", "scan_seg", "liver-mask") counts for whole numbers from 0 on with at
-    most 1024 different ones.
+    most 1024 different ones (in some planes, evenly spaced).
 
     Args:
         volume: as read; it is a labels volume already if its file names segments.
@@ -72,12 +74,13 @@ def _looks_like_labels(volume: Volume) -> bool:
     array = volume.array
     if array.dtype.kind not in "iub" or volume.slope != 1 or volume.intercept != 0:
         return False
-    if "c" in volume.axes or int(array.min()) < 0:
+    if "c" in volume.axes:
         return False
     seen: set[int] = set()
-    for plane in array:
+    # some planes are enough to tell, and a large file is not read for its name
+    for plane in array[:: max(1, len(array) // _PLANES)]:
         seen.update(np.unique(np.asarray(plane)).tolist())
-        if len(seen) > _MANY:
+        if len(seen) > _MANY or min(seen) < 0:
             return False
     return True
 
@@ -102,7 +105,7 @@ def names_beside(path: Path) -> dict[int, str] | None:
         SpadError: the file's own sidecar cannot be read.
     """
     own = sidecar_of(path)
-    if own.is_file():
+    if os.path.isfile(own):  # False, too, where the name is too long to be a file's
         return read_names(own)
     shared = path.with_name("labels.json")
     stem = stem_of(path).lower()
@@ -118,8 +121,10 @@ def read_names(path: Path) -> dict[int, str]:
         SpadError: it is not JSON of that form.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        # editors on Windows begin a file with a mark of its encoding
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
         if isinstance(data, dict) and all(isinstance(name, str) for name in data.values()):
+            "".join(data.values()).encode()  # raises for half a character, such as "\\ud800"
             return {int(key): name for key, name in data.items()}
     except (OSError, ValueError) as error:
         raise SpadError(

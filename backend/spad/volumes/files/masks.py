@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -171,7 +172,11 @@ def overlap_note(overlaps: dict[tuple[int, int], int], names: dict[int, str], wi
 
 
 def _names(path: Path, files: list[Path]) -> dict[int, str]:
-    names = {label: stem_of(file) for label, file in enumerate(files, 1)}
+    # a file's name need not be text: its other bytes are shown as a question mark
+    names = {
+        label: os.fsencode(stem_of(file)).decode("utf-8", "replace")
+        for label, file in enumerate(files, 1)
+    }
     stems = [name.casefold() for name in names.values()]
     double = next((stem for stem in stems if stems.count(stem) > 1), None)
     if double is not None:

@@ -178,7 +178,8 @@ def _parse(path: Path) -> tuple[dict[str, str], int]:
     text, length = read_text(path, _END)
     fields: dict[str, str] = {}
     seen: set[str] = set()
-    for line in text.splitlines():
+    # not splitlines, which also breaks at characters that texts may hold, such as Latin-1's 0x85
+    for line in text.split("\n"):
         found = re.match(r"\s*([^=:]{1,80}?)\s*[=:](.*)", line)
         if found is None:
             if line.strip():

@@ -11,8 +11,8 @@ from spad.volumes.axes import orientation_letters
 from spad.volumes.files import stem_of, suffix_of
 from spad.volumes.files.assemble import lps_to_ras
 from spad.volumes.files.encoders import Reopened
+from spad.volumes.files.itk import from_itk, itk_image
 from spad.volumes.files.metaimage import MetaHeader
-from spad.volumes.files.nrrd_writer import from_itk
 from spad.volumes.files.payload import Voxels, in_file_order, plain_type, write_zlib
 from spad.volumes.files.writer import compare
 from spad.volumes.volume import Volume
@@ -82,9 +82,7 @@ class MetaImageEncoder:
 
     def verify(self, volume: Volume, array: np.ndarray, files: list[Path]) -> None:
         """Compare with what SimpleITK finds."""
-        import SimpleITK as sitk
-
-        image = sitk.ReadImage(str(files[-1]))
+        image = itk_image(files[-1], "MetaImageIO")
         found, affine = from_itk(image)
         compare(volume, array, files[-1], Reopened(found, affine))
 

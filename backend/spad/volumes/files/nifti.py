@@ -67,6 +67,7 @@ def read(path: Path, options: Options) -> Volume:
         notes=tuple(parsed.notes),
         rgb=rgb,
         time_step=_time_step(parsed.header) if "t" in axes else None,
+        window=_window(parsed.header),
     )
     said = intent_of(parsed.header) == INTENT_LABEL
     return with_labels(volume, path, options, header_says=said)
@@ -387,6 +388,12 @@ def _time_step(header: Any) -> tuple[float, str] | None:
         return None
     unit = header.get_xyzt_units()[1] if "xyzt_units" in header else "unknown"
     return step, _TIME_UNITS.get(unit, "pixel")
+
+
+def _window(header: Any) -> tuple[float, float] | None:
+    """Give the values that the header wants displayed, None where it states none."""
+    low, high = float(header["cal_min"]), float(header["cal_max"])
+    return (low, high) if -math.inf < low < high < math.inf else None
 
 
 def _times(values: np.ndarray) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from spad.errors import SpadError
 from spad.volumes.files import suffix_of
 from spad.volumes.files.encoders import Reopened
 from spad.volumes.files.nifti import INTENT_LABEL, intent_of, millimetres
+from spad.volumes.files.payload import check_gzip
 from spad.volumes.files.writer import compare
 from spad.volumes.volume import Volume
 
@@ -29,7 +31,8 @@ class NiftiEncoder:
         if suffix_of(path) not in (".hdr", ".img"):
             return [path]
         stem = path.name[: -len(suffix_of(path))]
-        return [path.with_name(stem + end) for end in (".img", ".hdr")]
+        ends = (".IMG", ".HDR") if path.suffix.isupper() else (".img", ".hdr")
+        return [path.with_name(stem + end) for end in ends]
 
     def encode(self, volume: Volume, array: np.ndarray, files: list[Path]) -> None:
         """Write the files."""
@@ -51,6 +54,8 @@ class NiftiEncoder:
 
         image: Any = nibabel.load(files[-1])
         compare(volume, array, files[-1], _reopened(image, volume))
+        if suffix_of(files[-1]).endswith(".gz"):
+            check_gzip(files[-1])
         old = volume.source.header
         if not volume.source.format.startswith("nifti") or old is None:
             return
@@ -82,7 +87,9 @@ def _reopened(image: Any, volume: Volume) -> Reopened:
 def _as_stored(volume: Volume, array: np.ndarray) -> np.ndarray:
     """Give voxels as NIfTI has them: colours as one element, other channels along the 5th axis."""
     if "c" not in volume.axes:
-        return array
+        # a slice stays one of two axes if its file had two
+        shape = volume.source.shape
+        return array.reshape(shape) if array.size == math.prod(shape) else array
     if volume.rgb and array.dtype == np.uint8 and array.shape[-1] in _COLOURS:
         packed = np.empty(array.shape[:-1], _COLOURS[array.shape[-1]], order="F")
         for number, name in enumerate(packed.dtype.names or ()):
@@ -110,8 +117,7 @@ def _header_for(volume: Volume, array: np.ndarray, pair: bool) -> Any:
     header.set_data_dtype(array.dtype)
     header.set_data_shape(array.shape)
     header.set_slope_inter(volume.slope, volume.intercept)
-    for limit in ("cal_min", "cal_max"):
-        header[limit] = 0
+    header["cal_min"], header["cal_max"] = volume.window or (0, 0)
     if volume.is_labels:
         header["intent_code"] = INTENT_LABEL
         header["intent_name"] = b"labels"
@@ -119,7 +125,7 @@ def _header_for(volume: Volume, array: np.ndarray, pair: bool) -> Any:
     elif intent_of(header) == INTENT_LABEL:
         header["intent_code"] = 0
         header["intent_name"] = b""
-    if array.ndim == 5 and array.shape[4] > 1:
+    if array.ndim == 5 and array.shape[4] > 1 and intent_of(header) == 0:
         header["intent_code"] = _INTENT_VECTOR
     return header
 
@@ -133,7 +139,7 @@ def _fresh_header(header: Any, volume: Volume, array: np.ndarray) -> Any:
     header.set_data_shape(array.shape)
     step, unit = volume.time_step or (1.0, "pixel")
     timed = "t" in volume.axes
-    header.set_xyzt_units("mm", _TIME_CODES.get(unit, "sec") if timed else None)
+    header.set_xyzt_units("mm", _TIME_CODES.get(unit) if timed else None)
     if volume.is_sheared:
         header["pixdim"][1:4] = np.linalg.norm(affine[:3, :3], axis=0)
     else:

@@ -104,7 +104,8 @@ def parse(path: Path) -> tuple[NrrdHeader, int, list[str]]:
         SpadError: it is no NRRD header.
     """
     text, length = read_text(path, rb"\r?\n\r?\n|\A(?!NRRD)")
-    lines = text.splitlines()
+    # not splitlines, which also breaks at characters that texts may hold, such as Latin-1's 0x85
+    lines = text.split("\n")
     magic = lines[0].strip() if lines else ""
     if magic not in ("NRRD00.01", *(f"NRRD000{version}" for version in range(1, 6))):
         raise SpadError(
@@ -168,7 +169,8 @@ def unescaped(text: str) -> str:
 
 def escaped(text: str) -> str:
     """Write a text so that it fits into one line, as `unescaped` reads it."""
-    return text.replace("\\", "\\\\").replace("\r\n", "\n").replace("\n", "\\n")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return text.replace("\\", "\\\\").replace("\n", "\\n")
 
 
 def layout(fields: dict[str, str], path: Path) -> Layout:
@@ -285,7 +287,9 @@ def _stated(
     time = None
     if clock is not None and "t" in roles:
         time = time_step(abs(float(steps[clock, 3])), units[3] if len(units) > 3 else "")
-    plain = set(factors) == {1.0} and (wide < 4 or clock is not None)
+    # ITK knows spaces with time by no other name than left-posterior-superior-time
+    itk_knows = wide < 4 or (clock is not None and tuple(flips) == _LPS)
+    plain = set(factors) == {1.0} and itk_knows
     return roles, matrix, time, plain
 
 

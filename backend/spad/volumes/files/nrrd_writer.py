@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,24 @@ from spad.volumes.files import segments, stem_of, suffix_of
 from spad.volumes.files.assemble import lps_to_ras
 from spad.volumes.files.encoders import Reopened
 from spad.volumes.files.headers import HEADER_LIMIT
+from spad.volumes.files.itk import from_itk, itk_image
 from spad.volumes.files.labels import names_beside, sidecar_of
 from spad.volumes.files.nrrd import TYPES
-from spad.volumes.files.nrrd_header import PER_AXIS, NrrdHeader, escaped, layout, unescaped
-from spad.volumes.files.payload import Voxels, in_file_order, plain_type, write_gzip
+from spad.volumes.files.nrrd_header import (
+    PER_AXIS,
+    NrrdHeader,
+    escaped,
+    layout,
+    parse,
+    unescaped,
+)
+from spad.volumes.files.payload import (
+    Voxels,
+    check_gzip,
+    in_file_order,
+    plain_type,
+    write_gzip,
+)
 from spad.volumes.files.writer import compare
 from spad.volumes.volume import Volume
 
@@ -56,7 +71,7 @@ class NrrdEncoder:
             SpadError: a names file beside the target would say something else about it, or labels
                 with times were to go into a .seg.nrrd.
         """
-        names = names_beside(path) if sidecar_of(path).is_file() else None
+        names = names_beside(path) if os.path.isfile(sidecar_of(path)) else None
         if names is not None and names != volume.label_names:
             raise SpadError(
                 f"{sidecar_of(path)} names other labels than {path.name} would hold, and readers "
@@ -104,6 +119,7 @@ class NrrdEncoder:
         """Compare with what SimpleITK (or pynrrd, where that cannot) finds."""
         found, _image = reopened(files[-1])
         compare(volume, array, files[-1], found)
+        check_gzip(files[0], parse(files[0])[1] if len(files) == 1 else 0)
 
 
 ENCODER = NrrdEncoder()
@@ -237,36 +253,13 @@ def reopened(path: Path) -> tuple[Reopened, Any]:
         header, since pynrrd drops letters beyond ASCII. Second, what owns the voxels: SimpleITK
         frees them with its image.
     """
-    import SimpleITK as sitk
-
     try:
-        image = sitk.ReadImage(str(path))
+        image = itk_image(path, "NrrdImageIO")
         array, affine = from_itk(image)
     except RuntimeError:
         image = None
         array, affine = _through_pynrrd(path)
     return Reopened(array, affine, names=_names(path)), image
-
-
-def from_itk(image: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Give SimpleITK's image as an array (i, j, k[, t][, c]) and an affine to RAS+ mm."""
-    import SimpleITK as sitk
-
-    view = sitk.GetArrayViewFromImage(image)
-    count = image.GetDimension()
-    array = view.transpose(*range(count - 1, -1, -1), *range(count, view.ndim))
-    if count == 2:
-        array = array[:, :, np.newaxis]
-    if count == 4 and array.shape[3] == 1:
-        array = array[:, :, :, 0]
-    used = min(count, 3)
-    direction = np.array(image.GetDirection()).reshape(count, count)[:used, :used]
-    affine = np.eye(4)
-    affine[:used, :used] = direction * np.array(image.GetSpacing())[:used]
-    affine[:used, 3] = np.array(image.GetOrigin())[:used]
-    if count == 2:
-        affine[2, 2] = np.sign(np.linalg.det(affine[:2, :2]))
-    return array, lps_to_ras(affine)
 
 
 def _through_pynrrd(path: Path) -> tuple[np.ndarray, np.ndarray]:

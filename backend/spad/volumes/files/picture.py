@@ -15,6 +15,7 @@ from spad.errors import SpadError
 from spad.volumes.colors import Rgba
 from spad.volumes.files import disk
 from spad.volumes.files.assemble import assemble, radiological_affine
+from spad.volumes.files.itk import itk_image
 from spad.volumes.files.labels import named_as_labels, names_beside, with_labels
 from spad.volumes.files.options import Options
 from spad.volumes.files.reasons import reason
@@ -243,7 +244,7 @@ def _deep_colors(path: Path) -> np.ndarray:
             "install it with: pip install simpleitk."
         ) from error
     try:
-        return np.asarray(SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path))))
+        return np.asarray(SimpleITK.GetArrayFromImage(itk_image(path, "PNGImageIO")))
     except RuntimeError as error:
         raise SpadError(
             f"{path} holds damaged 16-bit colours; expected a complete PNG; copy or export it "

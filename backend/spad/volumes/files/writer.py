@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from spad.volumes.axes import to_file_order
 from spad.volumes.files import disk, suffix_of
 from spad.volumes.files.encoders import LABELS_ONLY, Reopened, encoder_of
 from spad.volumes.files.labels import label_array, names_json, read_names, sidecar_of
+from spad.volumes.files.reasons import reason
 from spad.volumes.volume import Volume
 
 POINTS = 500
@@ -27,6 +29,7 @@ def write(volume: Volume, path: Path) -> list[Path]:
     Returns:
         The files written (a names file beside them included).
     """
+    volume = _plain_names(volume)
     suffix = suffix_of(path)
     if suffix in LABELS_ONLY and not volume.is_labels:
         raise SpadError(
@@ -35,6 +38,8 @@ def write(volume: Volume, path: Path) -> list[Path]:
         )
     encoder = encoder_of(suffix)
     array = np.asarray(to_file_order(volume.array, volume.source))
+    # a file may have fewer or more axes of one voxel than the volume
+    array = array.reshape((*array.shape, 1, 1)[: len(volume.axes)])
     array = label_array(array, "The volume to write") if volume.is_labels else _real(array, path)
     targets = encoder.targets(volume, path)
     sidecar = sidecar_of(path)
@@ -49,11 +54,23 @@ def write(volume: Volume, path: Path) -> list[Path]:
 
     def fill(files: list[Path]) -> None:
         own = files[: len(targets)]
-        encoder.encode(volume, array, own)
+        try:
+            encoder.encode(volume, array, own)
+            if names is not None:
+                files[-1].write_text(names, encoding="utf-8")
+        except UnicodeEncodeError as error:
+            raise SpadError(
+                f"{path} was not written because its name or that of a label is not text (UTF-8); "
+                "choose another name."
+            ) from error
         if names is not None:
-            files[-1].write_text(names, encoding="utf-8")
             _check(read_names(files[-1]) == _named(volume), path, "the names of the labels")
-        encoder.verify(volume, array, own)
+        try:
+            encoder.verify(volume, array, own)
+        except SpadError:
+            raise
+        except Exception as error:  # on damaged files their readers raise anything
+            raise _unproven(path, reason(error, own[-1])) from error
 
     every = targets + ([sidecar] if names is not None else [])
     disk.replace_files(every, fill)
@@ -137,13 +154,27 @@ def _named(volume: Volume) -> dict[int, str]:
     return {int(key): str(name) for key, name in (volume.label_names or {}).items()}
 
 
+def _plain_names(volume: Volume) -> Volume:
+    """Give line ends in the names of labels the one form that every format can hold."""
+    if volume.label_names is None:
+        return volume
+    names = {
+        key: name.replace("\r\n", "\n").replace("\r", "\n") for key, name in _named(volume).items()
+    }
+    return replace(volume, label_names=names)
+
+
 def _check(good: bool, path: Path, what: str) -> None:
     if not good:
-        raise SpadError(
-            f"{path.name} did not read back as it was written (a difference in {what}), so nothing "
-            "was saved and an older file is as it was; the disk or the folder may be faulty; "
-            "choose another place or format."
-        )
+        raise _unproven(path, f"a difference in {what}")
+
+
+def _unproven(path: Path, why: str) -> SpadError:
+    return SpadError(
+        f"{path.name} did not read back as it was written ({why}), so nothing was saved and an "
+        "older file is as it was; the disk or the folder may be faulty; choose another place or "
+        "format."
+    )
 
 
 def _real(array: np.ndarray, path: Path) -> np.ndarray:
