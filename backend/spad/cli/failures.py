@@ -13,7 +13,10 @@ from spad.errors import Cancelled, SpadError
 
 DONE, OUR_FAULT, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 
-_SURROUNDINGS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT}
+_SURROUNDINGS = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT),
+    errno.ENAMETOOLONG,
+}
 
 
 def exit_code_of(command: str, work: Callable[[], int | None]) -> int:

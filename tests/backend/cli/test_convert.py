@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import nibabel
@@ -71,3 +74,22 @@ class TestConvert:
         end = command("convert", scan, tmp_path / "a.nii", "--spacing", "0", "1", "1")
         assert_one_line(end, 2)
         assert "0 x 1 x 1 mm" in end.err
+
+    def test_a_name_too_long_is_one_line(
+        self, command: Command, scan: Path, tmp_path: Path
+    ) -> None:
+        assert_one_line(command("convert", scan, tmp_path / ("x" * 300 + ".nii")), 2)
+
+    def test_names_that_the_terminal_cannot_show(self, tmp_path: Path) -> None:
+        data = np.zeros((4, 5, 6), np.uint8)
+        data[1:3] = 1
+        path = tmp_path / "頭.nii.gz"
+        nibabel.save(nibabel.Nifti1Image(data, np.eye(4)), path)
+        done = subprocess.run(
+            [sys.executable, "-m", "spad", "info", str(path)],
+            capture_output=True,
+            env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert rb"\u982d.nii.gz" in done.stdout
