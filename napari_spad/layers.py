@@ -211,6 +211,13 @@ def is_image(layer: Layer) -> bool:
     return isinstance(layer, Image) and layer.ndim >= 3 and not layer.rgb
 
 
+def is_colours(layer: Layer) -> bool:
+    """Whether a layer holds a 3D image of red, green and blue."""
+    from napari.layers import Image
+
+    return isinstance(layer, Image) and layer.ndim >= 3 and bool(layer.rgb)
+
+
 def role_of(layer: Layer) -> str | None:
     """Say what a layer is to us: "scan", "organs", ... or None for a layer of another kind."""
     role = grids.role_in({"metadata": layer.metadata})

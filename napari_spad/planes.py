@@ -195,6 +195,7 @@ class Planes:
             mirror = self._mirrors.pop(gone)
             mirror.end()
             for model, copy in zip(self.models.values(), mirror.copies, strict=True):
+                model.layers.selection.clear()  # else its current item lives on, with its voxels
                 model.layers.remove(copy)
         for index, source in enumerate(sources):
             if source in self._mirrors:

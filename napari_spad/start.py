@@ -13,10 +13,11 @@ def use(viewer: Any = None) -> None:
     """
     from napari import current_viewer
 
-    from napari_spad import edges, keys, painting
+    from napari_spad import edges, keys, painting, view
 
     keys.install()
     viewer = current_viewer() if viewer is None else viewer
     if viewer is not None:
         edges.install(viewer)
         painting.install(viewer)
+        view.install(viewer)

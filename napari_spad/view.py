@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import numpy as np
+
+from napari_spad import grids
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -16,12 +19,16 @@ PLANES = {"Axial": 0, "Coronal": 1, "Sagittal": 2}
 
 
 _IN_SIGHT = 0.9
+_watched: WeakSet[ViewerModel] = WeakSet()
 
 
 def show_plane(viewer: Viewer | ViewerModel, plane: str) -> None:
     """Turn the slice view to a plane, upright and radiological, and fit it to the canvas."""
+    point = viewer.dims.point
     _turn(viewer, PLANES[plane])
     viewer.dims.ndisplay = 2
+    # coming from 3D, napari moves a slider to the camera's centre
+    viewer.dims.point = point
     viewer.reset_view()
 
 
@@ -68,6 +75,31 @@ def select_soon(name: str) -> None:
             viewer.layers.selection.active = images[-1]
 
     QTimer.singleShot(0, select)
+
+
+def install(viewer: Viewer | ViewerModel) -> None:
+    """Show scans that come and lie elsewhere; doing it again changes nothing."""
+    model = getattr(viewer, "__wrapped__", viewer)
+    if model in _watched:
+        return
+    _watched.add(model)
+
+    def come(event: Any) -> None:
+        if len(model.layers) > 1:
+            come_to(model, event.value)
+
+    model.layers.events.inserted.connect(come)
+
+
+def come_to(viewer: Viewer | ViewerModel, layer: Layer) -> None:
+    """Go to the middle of a scan that the slices that are shown miss; else stay."""
+    if layer.ndim < 3 or grids.role_in({"metadata": layer.metadata}) != "scan":
+        return
+    extent = layer.extent.world[:, -3:]
+    half = np.abs(np.asarray(layer.scale)[-3:]) / 2
+    place = np.array(viewer.dims.point[-3:])
+    if np.any(place < extent[0] - half) or np.any(place > extent[1] + half):
+        go_to(viewer, extent.mean(axis=0))
 
 
 def go_to(viewer: Viewer | ViewerModel, position: np.ndarray) -> None:

@@ -9,6 +9,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox
 
 from napari_spad import grids, layers
+from napari_spad.widgets.forms import Chooser
 from napari_spad.widgets.notices import follow, notices
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ MODALITIES = ("CT", "MR")
 _ASK = "choose ..."
 
 
-class LayerChooser(QComboBox):
+class LayerChooser(Chooser):
     """A choice among the layers that fit, which follows the viewer's list."""
 
     chosen = Signal(object)
@@ -105,7 +106,7 @@ def is_scan(layer: Layer) -> bool:
     return layers.grid_of_layer(layer) is not None
 
 
-class ModalityChooser(QComboBox):
+class ModalityChooser(Chooser):
     """CT or MR: as the scan tells, and a person may overrule or, where nothing tells, must say."""
 
     def __init__(self) -> None:

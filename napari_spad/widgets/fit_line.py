@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from spad.volumes.volume import Volume
 
-_SHORT = 18
+_SHORT = 14
 
 
 class FitLine(QWidget):

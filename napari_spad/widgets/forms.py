@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from qtpy.QtCore import Qt
+from qtpy.QtGui import QKeyEvent
 from qtpy.QtWidgets import (
+    QComboBox,
+    QDockWidget,
     QFrame,
     QGridLayout,
     QHBoxLayout,
     QLabel,
     QLayout,
+    QMainWindow,
     QScrollArea,
     QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
+
+FAINT = "#858585"
+"""Grey that can be read on napari's dark and light backgrounds; its themes set no palette."""
 
 _WIDTH = 330
 
@@ -28,7 +35,7 @@ def text(words: str = "", *, faint: bool = False) -> QLabel:
     policy.setHeightForWidth(True)
     label.setSizePolicy(policy)
     if faint:
-        label.setStyleSheet("QLabel { color: palette(mid); font-size: 11px; }")
+        label.setStyleSheet(f"QLabel {{ color: {FAINT}; font-size: 11px; }}")
     return label
 
 
@@ -50,6 +57,20 @@ def column(widget: QWidget, *, bare: bool = False) -> QVBoxLayout:
         layout.setContentsMargins(8, 6, 8, 6)
     layout.setSpacing(6)
     return layout
+
+
+def share_height(widget: QWidget) -> None:
+    """Make a dock and those above and below it equally high; napari squeezes the older ones."""
+    window, dock = widget.window(), widget.parentWidget()
+    if not isinstance(window, QMainWindow) or not isinstance(dock, QDockWidget):
+        return
+    area = window.dockWidgetArea(dock)
+    docks = [
+        one
+        for one in window.findChildren(QDockWidget)
+        if one.isVisible() and not one.isFloating() and window.dockWidgetArea(one) == area
+    ]
+    window.resizeDocks(docks, [1] * len(docks), Qt.Orientation.Vertical)
 
 
 def _scrolling(widget: QWidget) -> QWidget:
@@ -85,6 +106,16 @@ class Form(QGridLayout):
             self.addLayout(field, at, 1)
         else:
             self.addWidget(field, at, 1)
+
+
+class Chooser(QComboBox):
+    """A choice that leaves Ctrl and a key to the viewer: a click leaves the keyboard here."""
+
+    def keyPressEvent(self, event: QKeyEvent | None) -> None:
+        if event is not None and event.modifiers() & Qt.KeyboardModifier.ControlModifier:
+            event.ignore()
+            return
+        super().keyPressEvent(event)
 
 
 def row(*widgets: QWidget) -> QHBoxLayout:

@@ -40,6 +40,9 @@ _LEAF = {
     Qt.Key.Key_Right: 1,
     Qt.Key.Key_PageDown: 10,
 }
+_ENDS = (Qt.Key.Key_Return, Qt.Key.Key_Enter, Qt.Key.Key_Escape)
+"""What completes or gives up a polygon, which belongs to the plane that it is drawn in."""
+
 _HINT = (
     "Click or drag: move the cross (with Ctrl while painting). Wheel, arrow keys: leaf. "
     "Ctrl + wheel: zoom. Middle button, or Shift + drag: pan. Double-click: enlarge."
@@ -195,6 +198,8 @@ class PlaneView(QWidget):
         return active is None or str(active.mode) == "pan_zoom"
 
     def _key(self, event: QKeyEvent) -> bool:
+        if event.key() in _ENDS and not self._looking:
+            return False
         steps = _LEAF.get(Qt.Key(event.key()))
         if steps is None or event.modifiers() & ~Qt.KeyboardModifier.KeypadModifier:
             event.ignore()

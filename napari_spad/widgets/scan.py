@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
     QButtonGroup,
     QCheckBox,
-    QComboBox,
     QPushButton,
     QWidget,
 )
@@ -16,7 +16,7 @@ from qtpy.QtWidgets import (
 from napari_spad import edges, grids, layers, notify, start, view
 from napari_spad.widgets.choosers import LayerChooser, ModalityChooser
 from napari_spad.widgets.fit_line import FitLine
-from napari_spad.widgets.forms import Form, column, line, row, text
+from napari_spad.widgets.forms import Chooser, Form, column, line, row, share_height, text
 from napari_spad.widgets.geometry import FIELDS, depth_words, describe
 from napari_spad.widgets.notices import follow, notices
 from napari_spad.widgets.open_row import OpenRow
@@ -86,16 +86,20 @@ class ScanDock(QWidget):
         self.letters.toggled.connect(lambda on: edges.show(napari_viewer, on))
         self.fit = FitLine(napari_viewer)
         self.switch = SwitchRow(napari_viewer)
-        self.depth_axis = QComboBox()
+        self.depth_axis = Chooser()
         self.depth_axis.activated.connect(self._state_depth)
         self.depth_reason = text(faint=True)
         self.modality = ModalityChooser()
         self.modality_reason = text(faint=True)
         self.fields = {name: text() for name in FIELDS}
         self.notes = text(faint=True)
+        self._room = QTimer(self)
+        self._room.setSingleShot(True)
+        self._room.timeout.connect(lambda: share_height(self))
         self._lay_out()
         self._connect()
         self._show()
+        self._room.start(0)
 
     def _lay_out(self) -> None:
         layout = column(self)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QColor
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QDialog,
@@ -18,7 +19,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_spad.widgets.forms import text
+from napari_spad.widgets.forms import FAINT, text
 
 if TYPE_CHECKING:
     from spad.volumes.files.series import Series
@@ -86,7 +87,7 @@ class SeriesDialog(QDialog):
                 item = QTableWidgetItem(words)
                 item.setToolTip(one.problem or one.path)
                 if one.problem:
-                    item.setForeground(self.palette().mid())
+                    item.setForeground(QColor(FAINT))
                 if column in (2, 3, 4):
                     item.setTextAlignment(
                         Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter

@@ -43,6 +43,9 @@ class SpacingForm(QDialog):
                 form.add(f"{name}, {count} voxels", box)
             box.valueChanged.connect(self._show_extent)
         form.add("", self.extent)
+        self.steps[0].valueChanged.connect(self._follow_across)
+        self.steps[1].valueChanged.connect(self._stop_following)
+        self._follows = True
         self.buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Cancel)
         self.open_button = QPushButton("Open")
         self.buttons.addButton(self.open_button, QDialogButtonBox.ButtonRole.AcceptRole)
@@ -78,6 +81,15 @@ class SpacingForm(QDialog):
         box.setSingleStep(0.1)
         box.setSuffix(" mm")
         return box
+
+    def _follow_across(self, step: float) -> None:
+        """Keep pixels square until a person says otherwise."""
+        if self._follows:
+            self.steps[1].setValue(step)
+            self._follows = True
+
+    def _stop_following(self) -> None:
+        self._follows = False
 
     def _show_extent(self) -> None:
         pairs = zip(self._shape, self.steps, strict=True)

@@ -15,7 +15,7 @@ from napari_spad.widgets.notices import follow
 if TYPE_CHECKING:
     from napari import Viewer
 
-_SHORT = 20
+_SHORT = 15
 
 
 class SwitchRow(QWidget):
@@ -47,9 +47,11 @@ class SwitchRow(QWidget):
             self._watched.pop()()
         if layer is not None:
             self._watched.append(follow(self, layer.events.name, self._refresh))
+        is_colours = layer is not None and layers.is_colours(layer)
         can = layer is not None and (layers.is_labels(layer) or layers.is_image(layer))
-        self.setVisible(can)
-        if not can:
+        self.setVisible(can or is_colours)
+        self.button.setVisible(can)
+        if not (can or is_colours):
             return
         name = str(layer.name)
         name = name if len(name) <= _SHORT else f"{name[: _SHORT - 1]}…"

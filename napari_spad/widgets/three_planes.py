@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
 
 from napari_spad.planes import Planes
 from napari_spad.view import PLANES
-from napari_spad.widgets.forms import row
+from napari_spad.widgets.forms import row, share_height
 from napari_spad.widgets.plane_view import PlaneView, make_current
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class ThreePlanesDock(QWidget):
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self._catch_up)
-        self._is_fitted, self._is_shut = True, False
+        self._is_fitted, self._is_shut, self._has_room = True, False, False
         self._enlarged: str | None = None
         self._shown: Any = None
         self._viewer.layers.events.removing.connect(self._about_to_remove)
@@ -153,6 +153,9 @@ class ThreePlanesDock(QWidget):
     def _catch_up(self) -> None:
         if not self.isVisible():
             return
+        if not self._has_room:
+            self._has_room = True
+            share_height(self)
         before, self._shown = self._shown, None
         self.planes.catch_up()
         self._shown = self._state()

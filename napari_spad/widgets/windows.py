@@ -9,6 +9,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox
 
 from napari_spad import keys, windows
+from napari_spad.widgets.forms import Chooser
 from napari_spad.widgets.notices import follow
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 _BY_HAND = "By hand"
 
 
-class WindowChooser(QComboBox):
+class WindowChooser(Chooser):
     """Lists the windows that fit a scan, shows which one it has, and applies what is chosen."""
 
     def __init__(self) -> None:

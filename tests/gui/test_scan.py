@@ -148,3 +148,20 @@ def test_the_menus_hold_the_docks(viewer):
     assert names <= found["Layers"]
     assert "Scan (SPAD)" in found["File"]
     assert any(title.startswith("CT phantom") for title in found["File"])
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_faint_texts_can_be_read(theme):
+    from napari.utils.theme import get_theme
+    from qtpy.QtGui import QColor
+
+    from napari_spad.widgets.forms import FAINT
+
+    def luminance(color):
+        parts = np.array(color.getRgbF()[:3])
+        linear = np.where(parts > 0.04045, ((parts + 0.055) / 1.055) ** 2.4, parts / 12.92)
+        return float(linear @ (0.2126, 0.7152, 0.0722))
+
+    behind = QColor(get_theme(theme).background.as_hex(format="long"))
+    dark, bright = sorted((luminance(QColor(FAINT)), luminance(behind)))
+    assert (bright + 0.05) / (dark + 0.05) > 3

@@ -8,7 +8,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from napari_spad import layers, opening
+from napari_spad import layers, opening, view
 from spad.volumes.files.series import Series
 
 from .conftest import settle, wait_for
@@ -139,7 +139,10 @@ def test_an_array_asks_for_its_spacing(viewer, widget, tmp_path):
     assert len(viewer.layers) == 0
     assert "last axis" in form.reason.text()
     assert form.skip_button is None
-    for box, step in zip(form.steps, (0.5, 0.75, 3.0), strict=True):
+    across, down, between = form.steps
+    across.setValue(0.6)
+    assert (down.value(), between.value()) == (0.6, 1.0)
+    for box, step in ((down, 0.75), (across, 0.5), (between, 3.0)):
         box.setValue(step)
     assert "2.5 × 3 × 9 mm" in form.extent.text()
     form.open_button.click()
@@ -148,6 +151,19 @@ def test_an_array_asks_for_its_spacing(viewer, widget, tmp_path):
     settle()
     assert widget.fields["Spacing"].text() == "3 × 0.75 × 0.5 mm"
     assert "no letters" in widget.fields["Orientation"].text()
+
+
+def test_a_scan_that_lies_elsewhere_is_seen(viewer, widget, tmp_path):
+    for name, start in (("here", 0), ("there", -900)):
+        affine = np.diag([1.0, 1, 2, 1])
+        affine[2, 3] = start
+        data = np.arange(6 * 7 * 8, dtype=np.int16).reshape(6, 7, 8)
+        nibabel.save(nibabel.Nifti1Image(data, affine), tmp_path / f"{name}.nii")
+    viewer.open(tmp_path / "here.nii", plugin="napari-spad")
+    open_path(widget, tmp_path / "there.nii")
+    wait_for(lambda: "there" in viewer.layers, 30)
+    settle()
+    assert view.shown_slice(viewer, viewer.layers["there"]).size
 
 
 def test_a_picture_in_colours(viewer, widget, tmp_path):
@@ -160,6 +176,9 @@ def test_a_picture_in_colours(viewer, widget, tmp_path):
     settle()
     assert viewer.layers["photo"].rgb
     assert "in colour" in widget.fields["Size"].text()
+    viewer.layers.selection.active = viewer.layers["photo"]
+    assert widget.switch.save_button.isVisible()
+    assert not widget.switch.button.isVisible()
     assert not widget.windows.isEnabled()
     assert "no spacing" in widget.notes.text()
 

@@ -167,6 +167,21 @@ def test_a_window_is_chosen_in_the_dock_and_by_keys(viewer, ct, dock):
     assert tuple(ct.contrast_limits) == (-1350, 150)
 
 
+def test_keys_work_after_a_choice_with_the_mouse(viewer, ct, dock):
+    from qtpy.QtCore import Qt
+    from qtpy.QtTest import QTest
+
+    widget = dock("Scan")
+    for chooser, key, limits in (
+        (widget.windows, Qt.Key.Key_3, [-1350, 150]),
+        (widget.scans, Qt.Key.Key_2, [-45, 105]),
+    ):
+        chooser.setFocus()
+        QTest.keyClick(chooser, key, Qt.KeyboardModifier.ControlModifier)
+        settle()
+        assert list(ct.contrast_limits) == limits
+
+
 def test_keys_work_without_any_dock(viewer):
     viewer.open_sample("napari-spad", "ct_phantom")
     settle()
@@ -271,3 +286,36 @@ def test_the_selected_layer_is_saved_in_the_format_that_is_chosen(
     viewer.layers.selection.active = viewer.layers["CT phantom"]
     widget.switch.save_button.click()
     assert "DICOM SEG" not in offered[1]
+
+
+def test_the_format_that_is_chosen_rules_over_the_name_that_is_offered(
+    viewer, dock, tmp_path, monkeypatch
+):
+    from napari.utils.notifications import notification_manager
+    from qtpy.QtWidgets import QFileDialog
+
+    viewer.open_sample("napari-spad", "ct_phantom")
+    widget = dock("Scan")
+    viewer.layers.selection.active = viewer.layers["CT phantom"]
+    offered = []
+
+    def ask(parent, title, name, formats):
+        offered.append(name)
+        return str(tmp_path / name), "NRRD (*.nrrd *.nhdr)"
+
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", ask)
+    widget.switch.save_button.click()
+    assert offered == ["CT_phantom.nii.gz"]
+    assert [path.name for path in tmp_path.iterdir()] == ["CT_phantom.nrrd"]
+    before = (tmp_path / "CT_phantom.nrrd").stat().st_mtime_ns
+    widget.switch.save_button.click()
+    assert (tmp_path / "CT_phantom.nrrd").stat().st_mtime_ns == before
+    assert "there already" in str(notification_manager.records[-1].message)
+
+
+def test_long_names_leave_the_buttons_readable(viewer, ct, mr, dock):
+    ct.name, mr.name = "CT_of_the_abdomen_and_pelvis_0001", "MR_of_the_abdomen_and_pelvis_0001"
+    widget = dock("Scan")
+    for button in (widget.switch.button, widget.fit.button):
+        assert button.isVisible()
+        assert button.fontMetrics().horizontalAdvance(button.text()) <= button.width() - 8

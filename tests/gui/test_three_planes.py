@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -190,6 +191,23 @@ def test_a_stroke_in_a_plane_paints_that_plane_everywhere_and_can_be_undone(view
     assert np.array_equal(np.argwhere(truth.data != before), changed)
 
 
+def test_a_polygon_in_a_plane_is_completed_and_given_up_by_keys(viewer, planes, truth):
+    viewer.layers.selection.active = truth
+    truth.mode, truth.selected_label = "polygon", SPLEEN
+    settle()
+    coronal, cross = planes.views["Coronal"], np.array(planes.planes.cross)
+    before = truth.data.copy()
+    for key, is_painted in ((Qt.Key.Key_Escape, False), (Qt.Key.Key_Return, True)):
+        for down, across in ((-20, -20), (-20, 20), (20, 20), (20, -20)):
+            click(coronal, beside(cross, down, 0, across))
+        QTest.keyClick(coronal.native, key)
+        settle()
+        assert (truth.data != before).any() == is_painted
+    changed = np.argwhere(truth.data != before)
+    assert set(changed[:, 1]) == {round(truth.world_to_data(cross)[1])}
+    assert truth.data[tuple(np.round(truth.world_to_data(cross)).astype(int))] == SPLEEN
+
+
 def test_layers_are_in_step(viewer, planes, scan, truth):
     for copy in copies_of(planes, scan) + copies_of(planes, truth):
         assert copy.data is (scan if copy.name == "ct" else truth).data
@@ -253,6 +271,21 @@ def test_closing_leaves_no_trace_and_it_opens_again(viewer, scan, truth, dock):
     widget = dock("Three planes")
     assert [layer.name for layer in widget.views["Axial"].model.layers] == ["ct"]
     assert dock("Three planes") is widget
+
+
+@pytest.mark.parametrize("kind", ["image", "labels"])
+def test_the_voxels_of_a_layer_that_goes_are_let_go(viewer, dock, kind):
+    widget = dock("Three planes")
+    layer = getattr(viewer, f"add_{kind}")(np.zeros((8, 9, 10), np.uint8))
+    settle()
+    voxels = weakref.ref(layer.data)
+    assert widget.views["Axial"].model.layers[0].data is layer.data
+    viewer.layers.remove(layer)
+    del layer
+    settle()
+    gc.collect()
+    assert voxels() is None
+    widget.shut()
 
 
 def test_clicks_and_drags_move_the_cross_and_not_the_picture(viewer, planes, scan, truth):
@@ -498,3 +531,11 @@ def test_floating_and_docking_again_keeps_all_pictures(viewer, planes, scan, tru
     axial, target = planes.views["Axial"], beside(place, 0, 8, 8)
     click(axial, target)
     assert np.all(np.abs(np.array(viewer.dims.point) - target) <= reach(axial, scan))
+
+
+@pytest.mark.parametrize("names", [("Scan", "Three planes"), ("Three planes", "Scan")])
+def test_docks_above_each_other_share_the_height(viewer, scan, dock, names):
+    first, second = (dock(name) for name in names)
+    settle()
+    heights = [widget.height() for widget in (first, second)]
+    assert min(heights) > 0.4 * sum(heights)

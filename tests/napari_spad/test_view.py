@@ -52,6 +52,15 @@ def test_3d_is_never_a_mirror_image(viewer, plane):
     assert handedness(viewer) == 1
 
 
+@pytest.mark.parametrize("plane", view.PLANES)
+def test_the_slices_stay_while_one_looks_in_3d(viewer, plane):
+    view.go_to(viewer, np.array(viewer.dims.point) + 30)
+    before = viewer.dims.point
+    view.show_3d(viewer)
+    view.show_plane(viewer, plane)
+    assert viewer.dims.point == before
+
+
 def test_no_plane_in_3d(viewer):
     viewer.dims.ndisplay = 3
     assert view.plane_of(viewer) is None
@@ -64,6 +73,20 @@ def test_going_to_an_organ_shows_it(viewer):
     view.go_to(viewer, place)
     assert labels.get_value(place, world=True) == LIVER
     assert LIVER in view.shown_slice(viewer, labels)
+
+
+def test_a_scan_that_lies_elsewhere_is_gone_to_and_others_are_not(viewer):
+    scan = viewer.layers["ct"]
+    place = np.array(viewer.dims.point[-3:])
+    view.come_to(viewer, scan)
+    assert viewer.dims.point == pytest.approx(tuple(place))
+    far = Layer.create(scan.data, {**scan.as_layer_data_tuple()[1], "name": "far"}, "image")
+    far.translate = scan.translate + 5000
+    viewer.add_layer(far)
+    view.come_to(viewer, viewer.layers["organs"])
+    assert viewer.dims.point == pytest.approx(tuple(place))
+    view.come_to(viewer, far)
+    assert view.shown_slice(viewer, far).size
 
 
 def test_an_absent_organ_has_no_place(viewer):
