@@ -91,9 +91,12 @@ def save(
             part = Path(folder) / path.name
             save_file(_tensors(weights or model.state_dict(), dtype), part, metadata)
             part.replace(path)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
+        # safetensors words the system's reason like this: "...: I/O error: <reason> (os error 28)"
+        said = getattr(error, "strerror", None) or str(error)
+        reason = said.rpartition("I/O error: ")[2].partition(" (os error")[0]
         raise SpadError(
-            f"{path} cannot be written ({error.strerror or error}); "
+            f"{path} cannot be written ({reason}); "
             "expected a folder with free space that may be written: choose another place."
         ) from error
     return path

@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import lightning
@@ -249,7 +250,7 @@ class _Module(lightning.LightningModule):
             return
         with self.writer.checkpoint(self.step) as folder:
             file.save(folder / MODEL_FILE, self.model, self.task.card(self.step), weights=weights)
-            torch.save({**self._state(), "optimizer": optimizer}, folder / STATE_FILE)
+            _write(folder / STATE_FILE, {**self._state(), "optimizer": optimizer})
 
     def _gathered(self) -> tuple[dict[str, Any] | None, dict[str, Any]]:
         """Give the weights (None if this process has all of them) and the optimiser's state."""
@@ -387,6 +388,18 @@ def fit(
         module.save()
     if module.interrupted and ranks.leads:
         raise KeyboardInterrupt
+
+
+def _write(path: Path, state: dict[str, Any]) -> None:
+    """Write a state; torch hides the system's reason where a disk is full."""
+    with path.open("wb") as stream:
+        try:
+            torch.save(state, stream)
+        except RuntimeError as error:
+            cause = error.__context__
+            if isinstance(cause, OSError):
+                raise cause from error
+            raise
 
 
 def _strategy(recipe: Recipe, ranks: Ranks) -> Any:
