@@ -190,11 +190,10 @@ def _module_for_folder(path: Path) -> str:
 
 
 def _is_dicom(path: Path) -> bool:
-    """Tell by the mark at byte 128; old files without it are found by their name or folder."""
-    if path.name.upper() == "DICOMDIR":
-        return True
-    with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
+    """Tell by the mark at byte 128, or by the first elements of old files without it."""
+    from spad.volumes.files.dicom.discovery import starts_as_dicom
+
+    return path.name.upper() == "DICOMDIR" or starts_as_dicom(path)
 
 
 def _check_there(path: Path) -> None:

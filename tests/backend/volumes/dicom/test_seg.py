@@ -17,7 +17,7 @@ from pydicom.uid import RLELossless
 
 from spad.errors import SpadError
 from spad.volumes.axes import to_file_order
-from spad.volumes.files import read
+from spad.volumes.files import catalog, read
 from spad.volumes.volume import Volume
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -317,3 +317,18 @@ def test_a_frame_of_one_slice_knows_its_thickness(
     volume = read(tmp_path / "seg.dcm")
     assert volume.source.shape == (21, 17, 1)
     np.testing.assert_allclose(volume.source.affine[:3, 2], series.affine[:3, 2], atol=1e-6)
+
+
+def test_segmentations_of_one_series_can_be_chosen(
+    make_series: Callable[..., Any], tmp_path: Path
+) -> None:
+    series = make_series(tmp_path / "ct", scan())
+    for n in (1, 2):
+        dataset = segmentation(series, two()[0][..., n - 1], ["a"])
+        dataset.SeriesInstanceUID = "1.2.3.4"
+        dataset.save_as(tmp_path / "ct" / f"seg{n}.dcm")
+    listed = [one for one in catalog(tmp_path / "ct") if one.kind == "labels"]
+    for n, one in enumerate(listed):
+        expected = two()[0][..., n].T
+        for place in (tmp_path / "ct", one.path):
+            np.testing.assert_array_equal(in_file_order(read(place, series=one.uid)), expected)

@@ -202,7 +202,7 @@ def test_labels_of_a_series_with_times_refer_to_all_of_it(
 
 
 def test_labels_without_a_voxel_are_written(
-    make_series: Callable[..., Any], tmp_path: Path
+    make_series: Callable[..., Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     array = np.zeros_like(blobs())
     series = make_series(tmp_path / "ct", scan_of(array))
@@ -210,6 +210,22 @@ def test_labels_without_a_voxel_are_written(
     again = read(tmp_path / "a.dcm")
     assert not again.array.any()
     assert again.label_names == {1: "liver"}
+    assert not caplog.records
+
+
+def test_an_enhanced_scan_may_state_its_orientation_frame_by_frame(
+    make_series: Callable[..., Any], tmp_path: Path
+) -> None:
+    array = blobs()
+    series = make_series(tmp_path / "ct", scan_of(array), "oblique", enhanced=True)
+    dataset = pydicom.dcmread(series.files[0])
+    shared = dataset.SharedFunctionalGroupsSequence[0]
+    for frame in dataset.PerFrameFunctionalGroupsSequence:
+        frame.PlaneOrientationSequence = shared.PlaneOrientationSequence
+    del shared.PlaneOrientationSequence
+    dataset.save_as(series.files[0])
+    write(labels_on(series.folder, array), tmp_path / "a.dcm")
+    np.testing.assert_array_equal(in_file_order(read(tmp_path / "a.dcm")), array)
 
 
 def test_refusals(make_series: Callable[..., Any], ct_phantom: Phantom, tmp_path: Path) -> None:
@@ -231,6 +247,18 @@ def test_refusals(make_series: Callable[..., Any], ct_phantom: Phantom, tmp_path
     with pytest.raises(SpadError, match="StudyInstanceUID"):
         write(labels_on(series.folder, blobs()), target)
     assert not target.exists()
+
+
+def test_a_header_that_cannot_be_copied_is_refused(
+    make_series: Callable[..., Any], tmp_path: Path
+) -> None:
+    series = make_series(tmp_path / "ct", scan_of(blobs()))
+    for file in series.files:
+        data = file.read_bytes()
+        file.write_bytes(data.replace(b"\x20\0\x11\0IS", b"\x20\0\x11\0Ij"))
+    with pytest.raises(SpadError, match="lacks what a DICOM segmentation needs") as error:
+        write(labels_on(series.folder, blobs()), tmp_path / "a.dcm")
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(

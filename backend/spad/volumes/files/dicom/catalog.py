@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from spad.volumes.files.dicom.headers import (
     quiet,
     read_header,
     text,
+    texts,
     whole,
 )
 from spad.volumes.files.dicom.stacks import Part
@@ -58,7 +59,14 @@ class Found:
     @property
     def series_uid(self) -> str:
         """SeriesInstanceUID as the files have it, without the suffix of a part."""
+        if not self.headers:
+            return self.series.uid
         return text(self.headers[0].dataset, "SeriesInstanceUID") or ""
+
+    @property
+    def instance(self) -> str | None:
+        """SOPInstanceUID of labels, each of which is one file; None for images."""
+        return None if self.series.kind == "image" else self.headers[0].sop_instance
 
     @property
     def scout(self) -> bool:
@@ -127,13 +135,15 @@ def _around(path: Path, header: Header, spacing: tuple[float, ...] | None) -> li
     held = discovery.read_all(
         file for file in discovery.files_in(path.parent) if not discovery.same(file, path)
     )
-    others = [
-        other
-        for other in held.headers
-        if _key(other) == key and other.sop_instance != header.sop_instance
-    ]
+    others = [other for other in held.headers if _key(other) == key and not _is_copy(other, header)]
     found = _found(path, Held([header, *others], held.damaged), spacing)
     return [one for one in found if any(discovery.same(h.path, path) for h in one.headers)]
+
+
+def _is_copy(a: Header, b: Header) -> bool:
+    """Tell whether two files hold one slice; the UID alone may be lost or given to all slices."""
+    places = [numbers(header.dataset, "ImagePositionPatient", 3) for header in (a, b)]
+    return a.sop_instance == b.sop_instance != "" and places[0] == places[1]
 
 
 def _has_company(header: Header) -> bool:
@@ -142,10 +152,10 @@ def _has_company(header: Header) -> bool:
         return False
     if text(header.dataset, "ConcatenationUID") is not None:
         return True
-    if "PerFrameFunctionalGroupsSequence" in header.dataset:
-        return False
     if (whole(header.dataset, "NumberOfFrames") or 1) > 1:
         return False
+    if "PerFrameFunctionalGroupsSequence" in header.dataset:
+        return True
     placed = numbers(header.dataset, "ImagePositionPatient", 3) is not None
     return placed or text(header.dataset, "Modality") in stacks.PATIENT_MODALITIES
 
@@ -190,7 +200,18 @@ def _found(
     result += [_absent(path, uid, names) for uid, names in (absent or {}).items()]
     if not result:
         raise SpadError(_nothing(path, others, held.damaged))
-    return sorted(result, key=lambda found: found.series.kind != "image")
+    return sorted(_told_apart(result), key=lambda found: found.series.kind != "image")
+
+
+def _told_apart(found: list[Found]) -> list[Found]:
+    """Name labels that share their series' UID with others by the UID of their own file."""
+    often = Counter(one.series.uid for one in found)
+    return [
+        replace(one, series=replace(one.series, uid=one.instance or one.headers[0].path.name))
+        if one.series.kind == "labels" and often[one.series.uid] > 1
+        else one
+        for one in found
+    ]
 
 
 def _is_image(header: Header) -> bool:
@@ -293,7 +314,7 @@ def _check_kinds(headers: list[Header], where: str) -> None:
                 f"{where} is a whole-slide image of microscopy; expected a scan; open it with a "
                 "reader for slides."
             )
-        if "MOSAIC" in str(header.dataset.get("ImageType") or ""):
+        if "MOSAIC" in " ".join(texts(header.dataset, "ImageType")):
             raise SpadError(
                 f"{where} is a Siemens mosaic (all slices of a time in one image, "
                 f"{header.path.name}); expected one image per slice; convert it with dcm2niix or "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import struct
 import sys
+from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +31,12 @@ _PACKAGES = {
     "1.2.840.10008.1.2.4.202": "pylibjpeg-openjpeg",
     "1.2.840.10008.1.2.4.203": "pylibjpeg-openjpeg",
 }
+# GDCM ends the whole process on some damaged streams, so it decodes what no other package does
+_CALM = ("pyjpegls", "pylibjpeg", "pillow")
 _PALETTE = "PALETTE COLOR"
 _EXTENDED = "1.2.840.10008.1.2.4.51"
+_LOSSLESS = ("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
+_SCAN, _TABLE = 0xDA, 0xC4
 
 
 class Source:
@@ -132,6 +137,11 @@ class Source:
                 "export it uncompressed."
             )
 
+    @property
+    def _plugin(self) -> str:
+        plugins = self._decoder.available_plugins
+        return next((name for name in _CALM if name in plugins), "")
+
     @cached_property
     def _places(self) -> list[list[tuple[int, int]]]:
         """For each frame its fragments: bytes from the file's start, and length."""
@@ -186,8 +196,13 @@ class Source:
 
     def _check_size(self, code: bytes) -> None:
         """Compare what the code stream says with the header, before a decoder believes it."""
-        found = coded_size(code)
+        found, bits = coded_size(code), coded_bits(code)
         layout = self.layout
+        if bits is not None and not 2 <= bits <= layout.bits:
+            raise SpadError(
+                f"{self.header.path} holds a compressed image of {bits} bits per value, but its "
+                f"header says {layout.bits}; expected at most as many; copy or export it again."
+            )
         if found is not None and found != (layout.rows, layout.columns):
             raise SpadError(
                 f"{self.header.path} holds a compressed image of {found[1]} x {found[0]} voxels, "
@@ -242,8 +257,13 @@ class Source:
             decoder = self._decoder
             code = self._coded(number)
             self._check_size(code)
-            if self.header.syntax == _EXTENDED and layout.stored > 8 and _has_gdcm():
+            deep = self.header.syntax == _EXTENDED and layout.stored > 8 and _has_gdcm()
+            by_gdcm = deep or (self.header.syntax in _LOSSLESS and not self._plugin)
+            if by_gdcm and not (_jpeg_frame(code) and _has_scan(code)):
+                raise ValueError("its segments do not follow each other")
+            if deep:
                 return _extended(code, layout)
+            options["decoding_plugin"] = self._plugin
             data = encapsulate([code], has_bot=False)
         return np.asarray(decoder.as_array(data, index=0, **options)[0])
 
@@ -251,7 +271,7 @@ class Source:
         layout, place = self.layout, self.header.pixels
         assert place is not None
         size = layout.frame_bytes
-        if layout.bits == 1 and layout.rows * layout.columns * layout.frames % 8:
+        if layout.frames > 1 and layout.frame_bits % 8:
             raise SpadError(
                 f"{self.header.path} packs single bits in frames that are not whole bytes; "
                 "expected bytes; export it as a segmentation or with 8 bits."
@@ -325,16 +345,47 @@ def coded_size(code: bytes) -> tuple[int, int] | None:
     if start >= 0 and len(code) >= start + 24:
         x1, y1, x0, y0 = struct.unpack(">4L", code[start + 8 : start + 24])
         return y1 - y0, x1 - x0
-    if code[:2] != b"\xff\xd8":
+    frame = _jpeg_frame(code)
+    if frame is None:
         return None
-    at = 2
-    while at + 9 <= len(code) and code[at] == 0xFF:
+    rows, columns = struct.unpack(">HH", frame[1:5])
+    return rows, columns
+
+
+def coded_bits(code: bytes) -> int | None:
+    """Give the bits of a value that a JPEG or JPEG-LS stream states; None if unknown."""
+    frame = _jpeg_frame(code)
+    return None if frame is None else frame[0]
+
+
+def _jpeg_frame(code: bytes) -> bytes | None:
+    """Give precision, rows and columns of a JPEG's frame header (ITU-T T.81 B.2.2)."""
+    for marker, body in _jpeg_segments(code):
+        coded = 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)
+        if (coded or marker == 0xF7) and len(body) >= 5:
+            return body[:5]
+    return None
+
+
+def _has_scan(code: bytes) -> bool:
+    """Tell whether the segments of a JPEG, a Huffman table among them, lead to a scan header."""
+    found = dict(_jpeg_segments(code))
+    scan = found.get(_SCAN, b"")
+    return _TABLE in found and len(scan) >= 6 and len(scan) == 4 + 2 * scan[0]
+
+
+def _jpeg_segments(code: bytes) -> Iterator[tuple[int, bytes]]:
+    """Give marker and content of each segment up to the first scan, or to where the row breaks."""
+    at = 2 if code[:2] == b"\xff\xd8" else len(code)
+    while at + 4 <= len(code) and code[at] == 0xFF:
         marker = code[at + 1]
         if marker == 0xFF:
             at += 1
             continue
-        if (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)) or marker == 0xF7:
-            rows, columns = struct.unpack(">HH", code[at + 5 : at + 9])
-            return rows, columns
-        at += 2 + int.from_bytes(code[at + 2 : at + 4], "big")
-    return None
+        if marker < 0xC0:
+            return
+        end = at + 2 + int.from_bytes(code[at + 2 : at + 4], "big")
+        yield marker, code[at + 4 : end]
+        if marker == _SCAN:
+            return
+        at = end

@@ -171,7 +171,8 @@ def _loose(
     frames = part.frames[0]
     dataset = part.first.header.dataset
     modality = text(dataset, "Modality")
-    if modality in PATIENT_MODALITIES and len(frames) == 1 and part.first.spacing is None:
+    film = modality == "NM" and len(frames) > 1
+    if modality in PATIENT_MODALITIES and not film and part.first.spacing is None:
         secondary = part.first.header.sop_class.startswith("1.2.840.10008.5.1.4.1.1.7")
         if not secondary and stated is None:
             raise SpadError(

@@ -65,7 +65,7 @@ KEYWORDS = tuple(_KEYWORDS.split())
 """All that reading, SUV and a segmentation that refers to the series need; the rest is skipped."""
 
 PRIVATE = (
-    *(0x00191010, 0x0019100C, 0x0019100E),  # Siemens: creator 10, b-value, gradient direction
+    *(0x00190010, 0x0019100C, 0x0019100E),  # Siemens: b-value, gradient direction
     *(0x00430010, 0x00431039),  # GE: b-value
     *(0x20010010, 0x20011003),  # Philips: b-value
     *(0x70530010, 0x70531000, 0x70531009),  # Philips PET: SUV factor, activity factor
@@ -100,7 +100,7 @@ class Header:
         syntax: transfer syntax UID; the uncompressed ones are inferred where it is not stated.
         size: bytes that the file holds.
         pixels: where its pixels are, or None.
-        cut: whether the file ends within an element of its header.
+        cut: whether the file ends, or turns to zeros, within its header.
     """
 
     path: Path
@@ -126,15 +126,17 @@ class Header:
 
 @dataclass
 class _Stop:
-    """Remembers at which element pydicom stopped."""
+    """Stops pydicom at the pixels, which it remembers, and at zeros, as a broken copy ends."""
 
     tag: int = 0
     vr: str = ""
     length: int = 0
+    zeros: bool = False
 
     def __call__(self, tag: int, vr: str | None, length: int) -> bool:
         if tag not in _PIXELS:
-            return False
+            self.zeros = tag == 0
+            return self.zeros
         self.tag, self.vr, self.length = int(tag), vr or "", length
         return True
 
@@ -198,7 +200,7 @@ def parse_header(path: Path, block: bytes, size: int) -> Header | None:
         if len(block) < min(step, size):
             block, size = read_block(path, step)
         header = _parse(path, block, size, last)
-        if last or (header is not None and header.pixels is not None):
+        if last or (header is not None and (header.cut or header.pixels is not None)):
             break
     assert header is not None
     if block[128:132] != b"DICM" and not _has_identity(header.dataset):
@@ -237,7 +239,8 @@ def _parse(path: Path, block: bytes, size: int, last: bool) -> Header | None:
         long = stop.vr in ("OB", "OW", "OF", "OD", "UN", "OL")
         offset = stream.tell() + (12 if long else 8)
         pixels = Pixels(_PIXELS[stop.tag], offset, stop.length, stop.vr)
-    cut = pixels is None and not deflated and last and size == len(block) and _ends_early(block)
+    ended = last and size == len(block) and pixels is None and not deflated
+    cut = stop.zeros or (ended and _ends_early(block))
     return Header(path, dataset, syntax or _inferred(dataset), size, pixels, cut)
 
 
@@ -245,7 +248,7 @@ def _ends_early(block: bytes) -> bool:
     from pydicom.filereader import read_partial
 
     stream = _Watched(block)
-    dataset = read_partial(stream, force=True, specific_tags=list(_tags()))
+    dataset = read_partial(stream, _Stop(), force=True, specific_tags=list(_tags()))
     elements: list[Any] = [*dataset.file_meta.values(), *dataset.values()]
     lacking = any(
         element.length != UNDEFINED and len(element.value or b"") < element.length

@@ -28,6 +28,7 @@ from spad.volumes.files.dicom.headers import (
     text,
     whole,
 )
+from spad.volumes.files.reasons import reason
 
 _NATIVE = {"1.2.840.10008.1.2": "<", "1.2.840.10008.1.2.1": "<", "1.2.840.10008.1.2.2": ">"}
 _COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
@@ -74,12 +75,17 @@ class Layout:
         return np.dtype(f"{'i' if self.signed else 'u'}{size}")
 
     @property
-    def frame_bytes(self) -> int:
-        """Bytes of one uncompressed frame (rounded up)."""
+    def frame_bits(self) -> int:
+        """Bits of one uncompressed frame."""
         samples = self.rows * self.columns * self.samples
         if self.photometric == "YBR_FULL_422":
             samples = samples * 2 // 3
-        return (samples * self.bits + 7) // 8
+        return samples * self.bits
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of one uncompressed frame (rounded up)."""
+        return (self.frame_bits + 7) // 8
 
     @property
     def plain(self) -> bool:
@@ -186,7 +192,7 @@ def _check_length(layout: Layout, header: Header) -> None:
             f"{header.path} says that its pixels are not compressed but holds them in compressed "
             "fragments; expected one or the other; export it again."
         )
-    need = layout.frame_bytes * layout.frames
+    need = (layout.frame_bits * layout.frames + 7) // 8
     held = max(0, min(place.length, header.size - place.offset))
     if held < need:
         raise SpadError(
@@ -360,7 +366,13 @@ def _looked_up(plane: np.ndarray, frame: Frame) -> Any:
     """Apply the table of a ModalityLUTSequence (PS3.3 C.11.1.1)."""
     from pydicom.pixels import apply_modality_lut
 
-    return apply_modality_lut(plane, frame.header.dataset)
+    try:
+        return apply_modality_lut(plane, frame.header.dataset)
+    except Exception as error:  # pydicom reads the table only now and may raise anything
+        raise SpadError(
+            f"{frame.header.path} has a modality lookup table that cannot be applied "
+            f"({reason(error)}); expected a descriptor and its values; export it again."
+        ) from error
 
 
 def _notes(frame: Frame, layout: Layout, even: bool) -> list[str]:

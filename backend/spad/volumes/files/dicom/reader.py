@@ -73,7 +73,7 @@ def choose(found: list[Found], path: Path, series: str | None) -> tuple[Found, l
         SpadError: it is not there, or several are and none was chosen; they are listed.
     """
     if series is not None:
-        exact = [one for one in found if one.series.uid == series]
+        exact = [one for one in found if series in (one.series.uid, one.instance)]
         same = [one for one in found if one.series_uid == series]
         for matches in (exact, [one for one in same if not one.scout], same):
             if len(matches) == 1:
@@ -83,7 +83,7 @@ def choose(found: list[Found], path: Path, series: str | None) -> tuple[Found, l
     images = [one for one in found if one.series.kind == "image" and not one.scout]
     candidates = images or [one for one in found if one.series.kind == "labels"] or found
     if len(candidates) == 1:
-        return candidates[0], [one for one in found if one.scout]
+        return candidates[0], [one for one in found if one.scout and one is not candidates[0]]
     kind = "series" if candidates[0].series.kind == "image" else "segmentations"
     raise SpadError(
         f"{path} holds {len(candidates)} {kind}: {_list(candidates)}; expected one, or a choice; "

@@ -71,8 +71,8 @@ def read(path: Path, options: Options) -> Volume:
     """
     with quiet():
         dataset = _load(path)
-        found, grid, notes = _series(path, dataset)
         regions = _regions(path, dataset)
+        found, grid, notes = _series(path, dataset)
         ids = _ids(regions)
         columns, rows, slices = grid.shape[:3]
         labels = np.zeros((slices, rows, columns), np.uint8 if max(ids) <= 255 else np.uint16)

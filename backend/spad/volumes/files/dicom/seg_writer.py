@@ -14,6 +14,7 @@ from spad.volumes.colors import organ_color
 from spad.volumes.files.dicom.seg_check import problem_of
 from spad.volumes.files.dicom.seg_codes import property_of
 from spad.volumes.files.dicom.source import DicomSource
+from spad.volumes.files.reasons import reason
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -88,10 +89,13 @@ class SegEncoder:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 _dataset(volume, array, source, segments).save_as(files[0])
-        except (ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:  # what pydicom and highdicom raise on odd headers is not bounded
             raise SpadError(
                 f"{files[0].name} was not written because the series {source.series_uid} lacks "
-                f"what a DICOM segmentation needs ({error}); write .nii.gz or .nrrd instead."
+                f"what a DICOM segmentation needs ({reason(error)}); write .nii.gz or .nrrd "
+                "instead."
             ) from error
 
     def verify(self, volume: Volume, array: np.ndarray, files: list[Path]) -> None:
@@ -207,6 +211,7 @@ def _dataset(
             spacing_between_slices=apart,
         ),
         series_description=f"Segmentation of {name}"[:_LONGEST].strip(),
+        omit_empty_frames=bool(array.any()),
         content_label="SEGMENTATION",
     )
 
@@ -235,9 +240,24 @@ def _images(source: DicomSource, apart: float) -> tuple[list[Dataset], list[Data
             dataset.ImageOrientationPatient = datasets[0].ImageOrientationPatient
             if not dataset.get("SliceThickness"):
                 dataset.SliceThickness = f"{apart:.6g}"
+        elif "SharedFunctionalGroupsSequence" in dataset:
+            _share_orientation(dataset, source)
     order = dict.fromkeys(plane.file for plane in source.slices[0])
     main = [datasets[index] for index in order]
     return main, [dataset for index, dataset in enumerate(datasets) if index not in order]
+
+
+def _share_orientation(dataset: Dataset, source: DicomSource) -> None:
+    """Give an enhanced image that states its orientation frame by frame a shared one, too."""
+    import highdicom as hd
+
+    plane = hd.PlaneOrientationSequence(
+        hd.enum.CoordinateSystemNames.PATIENT, source.slices[0][0].orientation or ()
+    )
+    shared = dataset.SharedFunctionalGroupsSequence
+    if not shared:
+        return
+    shared[0].PlaneOrientationSequence = plane
 
 
 def _numbers(array: np.ndarray, segments: list[Segment]) -> np.ndarray:

@@ -115,27 +115,43 @@ def _by_form(frames: list[Frame], where: str) -> list[Part]:
     """Split by what one grid cannot hold: size, orientation, spacing, colour; pictures apart."""
     placed = [f for f in frames if f.position is not None and f.orientation is not None]
     loose = [f for f in frames if f.position is None or f.orientation is None]
+    groups = _grids(placed)
+    pictures = _pictures(loose, len(placed), where)
+    if len(groups) > 1 and len(groups[0]) > 2 and any(len(group) == 1 for group in groups[1:]):
+        odd = next(group[0] for group in groups[1:] if len(group) == 1)
+        problem = _mixed(groups[0], odd, where)
+        return [Part([placed], problem=problem), *pictures]
+    parts = [part for group in groups for part in _resolve(group, where)]
+    if len(groups) > 1:
+        for part in parts:
+            part.why = _apart(part, groups)
+    lost = next((part for part in pictures if part.problem), None)
+    if lost is not None and all(part.problem for part in parts):
+        # what the others lack are the planes that have lost their place
+        lost.frames = [[*placed, *lost.all()]]
+        return pictures
+    return [*pictures, *parts]
+
+
+def _grids(frames: list[Frame]) -> list[list[Frame]]:
+    """Group planes that one grid can hold, the largest group first."""
     groups: list[list[Frame]] = []
-    for frame in placed:
+    for frame in frames:
         for group in groups:
             if _alike(group[0], frame):
                 group.append(frame)
                 break
         else:
             groups.append([frame])
-    groups.sort(key=len, reverse=True)
-    parts = _pictures(loose, len(placed), where)
-    if len(groups) > 1 and len(groups[0]) > 2 and any(len(group) == 1 for group in groups[1:]):
-        odd = next(group[0] for group in groups[1:] if len(group) == 1)
-        problem = _mixed(groups[0], odd, where)
-        return [Part([placed], problem=problem), *parts]
-    for group in groups:
-        found = _resolve(group, where)
-        if len(groups) > 1:
-            for part in found:
-                part.why = part.why or _extent(part)
-        parts += found
-    return parts
+    return sorted(groups, key=len, reverse=True)
+
+
+def _apart(part: Part, groups: list[list[Frame]]) -> str:
+    """Give the words that tell a part from those on other grids, or in other films."""
+    words = [part.why or _extent(part)]
+    if _frames_in(part.first) > 1 and len({id(group[0].header) for group in groups}) > 1:
+        words.append(part.first.header.path.name)
+    return ", ".join(filter(None, words))
 
 
 def _alike(a: Frame, b: Frame) -> bool:
@@ -205,18 +221,17 @@ def _pictures(frames: list[Frame], placed: int, where: str) -> list[Part]:
         files[id(frame.header)].append(frame)
     volumes = [group for group in files.values() if _should_be_placed(group[0])]
     if len(volumes) > 1 or (volumes and placed > 2):
-        lacking = [group[0] for group in volumes]
+        lacking = [frame for group in volumes for frame in group]
         names = ", ".join(frame.name for frame in lacking[:3])
         more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
-        total = len(volumes) + placed
+        total = len(lacking) + placed
         problem = (
             f"{where} has {len(lacking)} of {total} slices without ImagePositionPatient or "
             f"ImageOrientationPatient ({names}{more}); expected a place for each; export the "
             "series again from its source."
         )
-        lost = [frame for group in volumes for frame in group]
         others = [group for group in files.values() if not _should_be_placed(group[0])]
-        return [Part([lost], problem=problem), *(Part([group]) for group in others)]
+        return [Part([lacking], problem=problem), *(Part([group]) for group in others)]
     several = len(files) > 1
     return [
         Part([group], why=group[0].header.path.name if several else "") for group in files.values()
@@ -225,7 +240,8 @@ def _pictures(frames: list[Frame], placed: int, where: str) -> list[Part]:
 
 def _should_be_placed(frame: Frame) -> bool:
     header = frame.header
-    if header.sop_class.startswith(_SECONDARY) or _frames_in(frame) > 1:
+    film = _frames_in(frame) > 1 and "PerFrameFunctionalGroupsSequence" not in header.dataset
+    if header.sop_class.startswith(_SECONDARY) or film:
         return False
     return text(header.dataset, "Modality") in PATIENT_MODALITIES
 
@@ -431,9 +447,17 @@ def _duplicate(
     groups: Sequence[np.ndarray] = (),
     normal: np.ndarray | None = None,
 ) -> str:
-    names = f"{first.header.path.name} and {second.header.path.name}"
+    names = f"{first.name} and {second.name}"
     if frames is None or normal is None:
-        at = "\\".join(f"{value:g}" for value in first.position or ())
+        at, other = (
+            "\\".join(f"{value:g}" for value in one.position or ()) for one in (first, second)
+        )
+        if first.position != second.position:
+            return (
+                f"{where} has slices at different places that share one SOPInstanceUID ({names}, "
+                f"at {at} and {other} mm); expected a UID of its own for each; export the series "
+                "again from its source."
+            )
         return (
             f"{where} holds one slice twice ({names} have the same SOPInstanceUID, at {at} mm); "
             "expected each slice once; remove the copies."

@@ -53,6 +53,23 @@ def test_one_file_finds_its_series(scanner: Any) -> None:
     assert volume.array.shape[0] == 4
 
 
+def test_one_file_finds_its_series_without_instance_uids(scanner: Any) -> None:
+    scanner.series(4)
+    for path in scanner.files():
+        dataset = pydicom.dcmread(path)
+        del dataset.SOPInstanceUID, dataset.file_meta.MediaStorageSOPInstanceUID
+        dataset.save_as(path, enforce_file_format=False)
+    assert read(scanner.files()[0], Options()).array.shape[0] == 4
+
+
+@pytest.mark.parametrize("one_file", [False, True])
+def test_slices_that_share_an_instance_uid_are_named(scanner: Any, one_file: bool) -> None:
+    scanner.series(4, SOPInstanceUID="1.2.3.4")
+    with pytest.raises(SpadError, match="different places that share one SOPInstanceUID") as error:
+        read(scanner.files()[0] if one_file else scanner.folder, Options())
+    assert "remove" not in str(error.value)
+
+
 def test_a_folder_without_dicom(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x")
     assert catalog.catalog(tmp_path) == []
@@ -64,6 +81,13 @@ def test_a_file_that_is_not_dicom(tmp_path: Path) -> None:
     (tmp_path / "a.dcm").write_bytes(b"plain text" * 50)
     with pytest.raises(SpadError, match="is not DICOM"):
         read(tmp_path / "a.dcm", Options())
+
+
+def test_an_element_of_an_unknown_kind_is_passed_over(scanner: Any) -> None:
+    scanner.series(3)
+    for path in scanner.files():
+        path.write_bytes(path.read_bytes().replace(b"\x08\0\x08\0CS", b"\x08\0\x08\0CH"))
+    assert read(scanner.folder, Options()).array.shape[0] == 3
 
 
 def test_objects_without_images_are_named(scanner: Any) -> None:
@@ -101,6 +125,15 @@ def test_scouts_of_the_series_are_split_off(scanner: Any) -> None:
     assert scan.uid == uid
     assert "localizer" in scout.description
     assert read(scanner.folder, Options(series=scout.uid)).array.shape == (1, 17, 30)
+
+
+def test_a_scout_that_is_opened_is_not_left_out(scanner: Any) -> None:
+    uid = scanner.series(5)
+    scanner.rows = 30
+    scanner.series(1, uid=uid, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    volume = read(scanner.files()[-1], Options())
+    assert volume.array.shape == (1, 17, 30)
+    assert not volume.notes
 
 
 def test_two_orientations_in_one_series_are_two_volumes(scanner: Any) -> None:
@@ -165,6 +198,32 @@ def test_diffusion_directions_are_times(scanner: Any) -> None:
     source = volume.source.header
     found = [source.headers[time[0].file].DiffusionBValue for time in source.slices]
     assert found == [0, 500, 1000, 1000]
+
+
+@pytest.mark.parametrize(
+    ("creator", "element", "values"),
+    [
+        ((0x00190010, "SIEMENS MR HEADER"), (0x0019100C, "IS"), [0, 500, 1000]),
+        ((0x00430010, "GEMS_PARM_01"), (0x00431039, "IS"), [1000000000, 1000000500, 1000001000]),
+        ((0x20010010, "Philips Imaging DD 001"), (0x20011003, "FL"), [0.0, 500.0, 1000.0]),
+    ],
+)
+def test_b_values_of_the_makers_are_times(
+    scanner: Any, creator: tuple[int, str], element: tuple[int, str], values: list[Any]
+) -> None:
+    uid = generate_uid()
+    for value in (values[1], values[2], values[0]):
+
+        def edit(dataset: Any, k: int, value: Any = value) -> None:
+            dataset.add_new(creator[0], "LO", creator[1])
+            dataset.add_new(*element, value)
+
+        scanner.series(3, edit=edit, uid=uid, Modality="MR", InstanceNumber=1)
+    volume = read(scanner.folder, Options())
+    assert "diffusion b-value" in volume.notes[0]
+    source = volume.source.header
+    found = [source.headers[time[0].file][element[0]].value for time in source.slices]
+    assert found == values
 
 
 def test_uneven_times_are_noted(scanner: Any) -> None:
@@ -257,6 +316,16 @@ def test_files_that_a_dicomdir_lacks_are_named(medium: Path) -> None:
     with pytest.raises(SpadError, match="lists 1 file of a series that is not there") as error:
         read(medium / "DICOMDIR", Options(series=large.series.uid))
     assert gone.name in str(error.value)
+
+
+def test_a_series_that_a_dicomdir_lacks_hinders_no_other(medium: Path) -> None:
+    large, small = sorted(catalog.scan(medium), key=lambda found: -found.series.slices)
+    for header in large.headers:
+        header.path.unlink()
+    volume = read(medium / "DICOMDIR", Options(series=small.series.uid))
+    assert volume.array.shape[0] == small.series.slices
+    with pytest.raises(SpadError, match="has no series '9'"):
+        read(medium / "DICOMDIR", Options(series="9"))
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value for VR CS")

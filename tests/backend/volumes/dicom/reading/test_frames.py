@@ -161,6 +161,49 @@ def test_groups_that_do_not_match_the_frames(scanner: Any, claimed: int, words: 
         read(path, Options())
 
 
+def test_frames_at_one_place_are_named(scanner: Any) -> None:
+    places = [(z, 1) for z in (0.0, 2.0, 4.0, 2.0)]
+    path = enhanced(scanner, places, np.zeros((4, 12, 17), np.int16))
+    with pytest.raises(SpadError, match="enhanced frame 2 and enhanced frame 4"):
+        read(path, Options())
+
+
+def test_a_frame_without_a_place_is_named(scanner: Any) -> None:
+    path = enhanced(scanner, [(2.0 * n, 1) for n in range(5)], np.zeros((5, 12, 17), np.int16))
+    dataset = pydicom.dcmread(path)
+    del dataset.PerFrameFunctionalGroupsSequence[2].PlanePositionSequence
+    dataset.save_as(path)
+    with pytest.raises(SpadError, match=r"has 1 of 5 slices without .* \(enhanced frame 3\)"):
+        read(path, Options())
+
+
+def test_an_enhanced_object_without_frame_groups_is_refused(scanner: Any) -> None:
+    path = enhanced(scanner, [(2.0 * n, 1) for n in range(5)], np.zeros((5, 12, 17), np.int16))
+    scanner.change(path, PerFrameFunctionalGroupsSequence=None)
+    with pytest.raises(SpadError, match="neither ImagePositionPatient nor PixelSpacing"):
+        read(path, Options())
+
+
+def test_enhanced_objects_of_one_frame_are_one_volume(scanner: Any) -> None:
+    uid = generate_uid()
+    for n in range(4):
+        path = enhanced(scanner, [(2.0 * n, 1)], np.full((1, 12, 17), n, np.int16))
+        scanner.change(path, SeriesInstanceUID=uid)
+        path.rename(path.with_name(f"slice{n}"))
+    volume = read(scanner.folder / "slice2", Options())
+    assert to_file_order(volume.array, volume.source)[0, 0].tolist() == [0, 1, 2, 3]
+
+
+def test_objects_of_many_frames_in_one_series_are_told_apart(scanner: Any) -> None:
+    for name in ("early", "late"):
+        path = enhanced(scanner, [(2.0 * n, 1) for n in range(3)], np.zeros((3, 12, 17), np.int16))
+        scanner.change(path, SeriesInstanceUID="1.2.3.4")
+        path.rename(path.with_name(name))
+    early, late = (series.description for series in catalog.catalog(scanner.folder))
+    assert "early" in early
+    assert "late" in late
+
+
 def test_compressed_frames(scanner: Any) -> None:
     values = np.random.default_rng(0).integers(0, 500, (5, 32, 32)).astype(np.uint16)
     path = enhanced(scanner, [(2.0 * n, 1) for n in range(5)], values)

@@ -7,6 +7,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from pydicom.uid import (
 )
 
 from spad.errors import SpadError
+from spad.volumes import files
 from spad.volumes.axes import to_file_order
 from spad.volumes.files.dicom import codestream, pixels
 from spad.volumes.files.dicom.reader import read
@@ -132,6 +134,23 @@ def test_files_without_preamble(scanner: Any, plane: Any) -> None:
     volume = read(scanner.folder, Options())
     np.testing.assert_array_equal(in_file_order(volume)[:, :, 1].T, plane(12, 17, 1))
     assert read(scanner.files()[1], Options()).array.shape[0] == 3
+
+
+def test_one_file_without_preamble_or_suffix(scanner: Any) -> None:
+    scanner.series(3)
+    for path in scanner.files():
+        path.write_bytes(path.read_bytes()[132:])
+    assert files.read(scanner.files()[0]).array.shape[0] == 3
+
+
+def test_a_copy_that_broke_off_to_zeros_is_named_at_once(scanner: Any) -> None:
+    scanner.series(3)
+    path = scanner.files()[1]
+    path.write_bytes(path.read_bytes()[:700] + bytes(1 << 26))
+    start = time.monotonic()
+    with pytest.raises(SpadError, match=path.name):
+        read(scanner.folder, Options())
+    assert time.monotonic() - start < 2
 
 
 @pytest.mark.parametrize("signed", [False, True])
@@ -387,6 +406,46 @@ def test_a_code_stream_of_another_size_is_refused(scanner: Any) -> None:
         read(path, Options())
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"\xff\xc4\0", b"\xff\0\0"),
+        (b"\xff\xc4\0", b"\x1b\xc4\0"),
+        (b"\xff\xc3\0\x0b\x10", b"\xff\xc3\0\x0b\xc3"),
+    ],
+)
+def test_damaged_jpeg_does_not_end_the_process(scanner: Any, old: bytes, new: bytes) -> None:
+    scanner.series(1, values=lambda k: np.zeros((64, 32), np.uint16))
+    (path,) = scanner.files()
+    compress(path, BY_GDCM["JPEG lossless"][0])
+    data = path.read_bytes()
+    assert old in data
+    path.write_bytes(data.replace(old, new, 1))
+    code = "import sys, spad; spad.read(sys.argv[1])"
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "SpadError" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "decoder"),
+    [("JPEG 2000", "JPEG2000LosslessDecoder"), ("JPEG-LS", "JPEGLSLosslessDecoder")],
+)
+def test_gdcm_does_not_decode_what_others_can(
+    scanner: Any, monkeypatch: pytest.MonkeyPatch, name: str, decoder: str
+) -> None:
+    import pydicom.pixels.decoders as decoders
+
+    asked = []
+    available = {**getattr(decoders, decoder)._available, "gdcm": lambda *_: asked.append(1)}
+    monkeypatch.setattr(getattr(decoders, decoder), "_available", available)
+    scanner.series(2, values=lambda k: np.full((64, 32), k, np.uint16))
+    for path in scanner.files():
+        compress(path, BY_GDCM[name][0])
+    assert in_file_order(read(scanner.folder, Options()))[0, 0].tolist() == [0, 1]
+    assert not asked
+
+
 def test_memory_that_is_not_there(scanner: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def none(shape: Any, dtype: Any) -> None:
         raise MemoryError
@@ -430,6 +489,30 @@ def test_a_modality_table_gives_the_values(scanner: Any) -> None:
     assert (volume.slope, volume.intercept) == (1, 0)
     array = in_file_order(volume)[:, :, 0].T
     np.testing.assert_array_equal(array, stored.astype(np.int64) * 100 + 7)
+
+
+def test_a_damaged_modality_table_is_refused(scanner: Any) -> None:
+    table = pydicom.Dataset()
+    table.LUTDescriptor = [256, 0, 16]
+    scanner.series(2, ModalityLUTSequence=[table])
+    with pytest.raises(SpadError, match="modality lookup table that cannot be applied"):
+        read(scanner.folder, Options())
+
+
+@pytest.mark.parametrize("shape", [(8, 5, 7), (8, 7, 9), (3, 5, 7)])
+def test_single_bits_in_parts_of_bytes_are_refused(
+    scanner: Any, shape: tuple[int, int, int]
+) -> None:
+    scanner.series(1, values=lambda k: np.zeros((10, 70), np.uint8))
+    (path,) = scanner.files()
+    frames, rows, columns = shape
+    bits = bytes(-(-frames * rows * columns // 16) * 2)
+    scanner.change(
+        path, NumberOfFrames=frames, Rows=rows, Columns=columns, BitsAllocated=1, BitsStored=1,
+        HighBit=0, PixelData=bits, Modality="OT", ImagePositionPatient=None,
+    )  # fmt: skip
+    with pytest.raises(SpadError, match="not whole bytes"):
+        read(path, Options())
 
 
 @pytest.mark.parametrize(
