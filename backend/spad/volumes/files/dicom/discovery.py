@@ -19,6 +19,8 @@ from spad.volumes.files.dicom.headers import (
     text,
 )
 
+MOST_FILES = 100_000
+"""Below a folder that is opened: more are those of an archive or a whole disk."""
 _THREADS = 8
 _AHEAD = 64
 _SERIES_UID = 0x0020000E
@@ -108,7 +110,11 @@ def files_in(folder: Path) -> list[Path]:
 
 
 def files_below(root: Path) -> list[Path]:
-    """Give all files below a folder in the order of their paths; each folder is entered once."""
+    """Give all files below a folder in the order of their paths; each folder is entered once.
+
+    Raises:
+        SpadError: it cannot be listed, or holds far more files than any study has.
+    """
     seen: set[tuple[int, int]] = set()
     pending, files = [root], []
     while pending:
@@ -124,6 +130,11 @@ def files_below(root: Path) -> list[Path]:
                         pending.append(Path(entry.path))
                     elif entry.is_file():
                         files.append(Path(entry.path))
+            if len(files) > MOST_FILES:
+                raise SpadError(
+                    f"{root} holds more than {MOST_FILES} files; expected the folder of a study; "
+                    "name a folder below it."
+                )
         except OSError as error:
             if folder == root:
                 raise SpadError(

@@ -290,6 +290,14 @@ def _tags() -> tuple[int, ...]:
     return (*(int(tag) for tag in tags if tag is not None), *PRIVATE)
 
 
+@cache
+def _tag(key: str | int) -> int:
+    """Give the tag of a keyword (a tag stands for itself); 0, which none has, for other words."""
+    from pydicom.datadict import tag_for_keyword
+
+    return key if isinstance(key, int) else int(tag_for_keyword(key) or 0)
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep pydicom's warnings about odd values from the person, who gets our sentences."""
@@ -300,10 +308,11 @@ def quiet() -> Iterator[None]:
 
 def value(dataset: Any, key: str | int) -> Any:
     """Give an element's value; None where it is absent, empty or cannot be read."""
+    tag = _tag(key)
+    if tag not in dataset.keys():  # noqa: SIM118  (of a Dataset itself it takes ten times as long)
+        return None
     try:
-        found = dataset.get(key)
-        if isinstance(key, int) and found is not None:
-            found = found.value
+        found = dataset[tag].value
     except Exception:  # pydicom converts values only now and may raise anything
         return None
     return None if found is None or found == "" else found
@@ -315,7 +324,9 @@ def text(dataset: Any, key: str | int) -> str | None:
     if isinstance(found, bytes):
         found = found.decode("latin-1")
     said = "" if found is None else str(found).strip("\0 ")[:_LONGEST]
-    return "".join(letter if letter.isprintable() else " " for letter in said) or None
+    if not said.isprintable():
+        said = "".join(letter if letter.isprintable() else " " for letter in said)
+    return said or None
 
 
 def texts(dataset: Any, key: str | int) -> tuple[str, ...]:
@@ -339,8 +350,11 @@ def number(dataset: Any, key: str | int) -> float | None:
 
 def numbers(dataset: Any, key: str | int, count: int | None = None) -> tuple[float, ...] | None:
     """Give an element's numbers; None where there are none, another count, or any not finite."""
+    tag = _tag(key)
+    if tag not in dataset.keys():  # noqa: SIM118
+        return None
     try:
-        raw = dataset.get_item(key)
+        raw = dataset.get_item(tag)
         # numbers as text, which pydicom would turn into objects that remember it
         found = raw.value if getattr(raw, "VR", None) in ("DS", "IS") else value(dataset, key)
         if isinstance(found, bytes | str):

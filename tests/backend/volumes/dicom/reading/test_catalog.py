@@ -336,3 +336,13 @@ def test_a_dicomdir_that_points_outside_is_not_followed(medium: Path) -> None:
             record.ReferencedFileID = ["..", "scan", "im0001"]
     ds.save_as(medium / "DICOMDIR")
     assert all(series.problem for series in catalog.catalog(medium / "DICOMDIR"))
+
+
+def test_a_whole_disk_is_refused_soon(tmp_path, monkeypatch):
+    from spad.volumes.files.dicom import discovery
+
+    monkeypatch.setattr(discovery, "MOST_FILES", 5)
+    for number in range(7):
+        (tmp_path / f"{number}.txt").write_text("no scan")
+    with pytest.raises(SpadError, match="holds more than 5 files; expected the folder of a study"):
+        catalog.scan(tmp_path, None)
