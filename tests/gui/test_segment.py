@@ -166,6 +166,30 @@ def test_view_moves_to_the_organs_if_it_shows_none(viewer, scan, ct_phantom, doc
     assert (np.asarray(viewer.layers["ct - organs"].data)[at] == 1).any()
 
 
+def test_organs_are_found_anew_in_place_unless_somebody_changed_them(viewer, scan, dock):
+    def names():
+        return [layer.name for layer in viewer.layers]
+
+    widget = dock("Segment")
+    run(widget)
+    assert names() == ["ct", "ct - organs"]
+    organs = viewer.layers["ct - organs"]
+    first = np.array(organs.data)
+    organs.visible = False
+    run(widget)
+    assert names() == ["ct", "ct - organs"]
+    assert organs.visible
+    assert np.array_equal(organs.data, first)
+    assert widget.table.rowCount() == len(widget._figures)
+    organs.paint((3, 3, 3), 2)
+    painted = np.array(organs.data)
+    run(widget)
+    assert names() == ["ct", "ct - organs", "ct - organs [1]"]
+    assert np.array_equal(organs.data, painted), "a person's work is kept"
+    assert not organs.visible
+    assert np.array_equal(viewer.layers[-1].data, first)
+
+
 def test_labels_are_saved_on_their_scan(viewer, dock, tmp_path, ct_phantom, monkeypatch):
     from qtpy.QtWidgets import QFileDialog
 
