@@ -99,7 +99,7 @@ class SegmentDock(JobDock):
         else:
             found.data = made[0]
             found.visible = True
-        self._untouched[found] = value.label_names
+        self._untouched[itself(found)] = value.label_names
         self.organs.choose(found)
         self._fresh = False
         report = value.report or {}
@@ -140,7 +140,8 @@ class SegmentDock(JobDock):
         """
         data, kwargs, _ = made
         for old in reversed(self._viewer.layers):
-            alike = self._untouched.get(old) == names and old.data.shape == data.shape
+            names_of_old = self._untouched.get(itself(old))
+            alike = names_of_old == names and old.data.shape == data.shape
             if alike and old.data.dtype == data.dtype and old.metadata == kwargs["metadata"]:
                 return old
         return None
@@ -237,6 +238,11 @@ class SegmentDock(JobDock):
 
     def _mark_3d(self, event: object = None) -> None:
         self.solid_button.setChecked(self._viewer.dims.ndisplay == 3)
+
+
+def itself(layer: Layer) -> Layer:
+    """Give a layer without the wrapping in which a plugin's viewer hands it out."""
+    return getattr(layer, "__wrapped__", layer)
 
 
 def fits_as_organs(layer: Layer) -> bool:
