@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -71,6 +72,20 @@ def process_start(pid: int) -> str | None:
         return f"{_epoch()}-{process.create_time():.2f}"
     except psutil.Error:
         return None
+
+
+def step_back(by: int) -> None:
+    """Let other processes go before this one, foremost the one that draws on the screen.
+
+    Args:
+        by: on POSIX, added to how nice it is; elsewhere it steps back by one class.
+    """
+    process = psutil.Process()
+    with suppress(psutil.Error, OSError):
+        if sys.platform == "win32":
+            process.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS)
+        else:
+            process.nice(min(19, process.nice() + by))
 
 
 @cache

@@ -26,6 +26,7 @@ from spad.checkpoints import file
 from spad.data.samples import Batch, Sampler
 from spad.device import choose, computes_bfloat16
 from spad.errors import SpadError
+from spad.processes import step_back
 from spad.progress import Progress
 from spad.training.ranks import Follower, Ranks, sum_over_processes
 from spad.training.recipe import Recipe, Schedule
@@ -37,6 +38,7 @@ STATE_FILE = "state.pt"
 ROOM = 0.6
 """Share of a GPU's memory that a run takes which leaves room for the viewer."""
 _TURN_SECONDS = 0.05
+_STEPS_BACK = 10
 UNDECAYED = ("position", "cls_token", "mask_token", "codebook")
 
 
@@ -358,8 +360,10 @@ def fit(
     """
     torch.manual_seed(recipe.seed)
     place = choose(recipe.trainer.accelerator)
-    if recipe.trainer.leave_room and place.type == "cuda":
-        torch.cuda.set_per_process_memory_fraction(ROOM)
+    if recipe.trainer.leave_room:
+        step_back(_STEPS_BACK)
+        if place.type == "cuda":
+            torch.cuda.set_per_process_memory_fraction(ROOM)
     module = _Module(task, recipe, writer, validation, progress, ranks)
     callbacks = [_LoadOptimizer(module.take_up(checkpoint))] if checkpoint else []
     batches = Batches(sampler, module.step, recipe.schedule.steps)

@@ -26,6 +26,7 @@ import psutil
 
 from spad import turns
 from spad.errors import Cancelled, SpadError
+from spad.processes import step_back
 from spad.progress import Progress
 from spad.worker import messages
 from spad.worker.arrays import ArrayFolder, discard_file, map_array
@@ -34,6 +35,8 @@ from spad.worker.process import RESULT_PREFIX
 
 REPORT_SECONDS = 0.05
 """Shortest time between two progress messages."""
+
+_STEPS_BACK = 5
 
 Answer = TypeVar("Answer", messages.Tokenization, messages.Masking)
 
@@ -284,6 +287,7 @@ def _listener(key: bytes, folder: Path) -> Listener:
 def main() -> None:
     """Serve the client that started this process."""
     faulthandler.enable()
+    step_back(_STEPS_BACK)
     parent = os.getppid()
     settings = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_client, name="spad-worker-end", daemon=True).start()

@@ -378,6 +378,12 @@ def test_ctrl_c_in_the_terminal_is_not_for_the_worker(client, endless):
     job.cancel()
 
 
+@posix_only
+def test_the_viewer_goes_before_the_worker(client, scan):
+    client.submit(Describe(scan)).result(30)
+    assert psutil.Process(client.pid).nice() == psutil.Process().nice() + 5
+
+
 def test_the_key_is_not_on_the_command_line(client, scan):
     client.submit(Describe(scan)).result(30)
     command = psutil.Process(client.pid).cmdline()
