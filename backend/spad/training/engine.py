@@ -360,6 +360,12 @@ def fit(
     """
     torch.manual_seed(recipe.seed)
     place = choose(recipe.trainer.accelerator)
+    wanted, there = recipe.trainer.devices, torch.cuda.device_count()
+    if place.type == "cuda" and wanted > there:
+        raise SpadError(
+            f"The recipe asks for {wanted} GPUs on each machine, but this one has {there}; set "
+            "--trainer.devices to at most that."
+        )
     if recipe.trainer.leave_room:
         step_back(_STEPS_BACK)
         if place.type == "cuda":
