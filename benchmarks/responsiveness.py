@@ -34,7 +34,8 @@ SCENARIOS = {
     "train": "(c) a training from the dock",
     "thread train": "the same with thread_worker",
     "outside both": "(a) both outside napari",
-    "both": "(d) both from the docks",
+    "both": "(d) both from the docks, where the training makes room",
+    "crowded both": "the same with a training that makes none",
 }
 EQUALS = {"segment": "outside segment", "train": "outside train", "both": "outside both"}
 TRAINING = {
@@ -135,11 +136,12 @@ def load(kind: str, folder: str) -> None:
         (Path(folder) / "count").write_text(str(count))
 
 
-def training(folder: Path, run: Path) -> list[str]:
+def training(folder: Path, run: Path, *, leave_room: bool = False) -> list[str]:
     """The words of `spad` for a training that lasts."""
+    room = ["--trainer.leave_room", "true"] if leave_room else []
     keys = [word for key, value in TRAINING.items() for word in (f"--{key}", value)]
     where = ["--data", str(data(folder)), "--out", str(run), "--minutes", "30"]
-    return ["train", "segmentation", *where, *keys]
+    return ["train", "segmentation", *where, *keys, *room]
 
 
 def data(folder: Path) -> Path:
@@ -236,6 +238,7 @@ def stall(name: str, options: argparse.Namespace) -> dict[str, Any]:
         place, heart = Path(folder), Heart()
         kinds = {"both": ("segment", "train"), "idle": ()}.get(what, (what,))
         kind_of = {"outside": Outside, "shown": Shown, "thread": Threads, "": Docks}
+        kind_of["crowded"] = Crowded
         loads = kind_of[where](model, kinds, place)
         live(60, loads.is_going)
         live(2)
@@ -341,6 +344,8 @@ class Shown(Outside):
 class Docks(Loads):
     """What a person starts from the docks: as soon as a segmentation is done, the next."""
 
+    leave_room = True
+
     def __init__(self, model: Any, kinds: tuple[str, ...], place: Path) -> None:
         from qtpy.QtCore import QTimer
 
@@ -354,14 +359,16 @@ class Docks(Loads):
         self._training: subprocess.Popen[bytes] | None = None
         self._run = Path(os.environ["SPAD_HOME"]) / "runs" / "bench"
         if "train" in kinds:
-            # a run that does not make room, as one from the command line
             _, self._train = model.window.add_plugin_dock_widget("napari-spad", "Train")
             self._training = subprocess.Popen(
-                [sys.executable, "-m", "spad", *training(place, self._run)],
+                [sys.executable, "-m", "spad", *self._words(place)],
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
             self._train.runs.expect(self._run)
+
+    def _words(self, place: Path) -> list[str]:
+        return training(place, self._run, leave_room=self.leave_room)
 
     def _again(self) -> None:
         if not self._dock.run_row.running and self._dock.run_row.run_button.isEnabled():
@@ -385,6 +392,12 @@ class Docks(Loads):
             self._training.kill()
             self._training.wait()
             shutil.rmtree(self._run)
+
+
+class Crowded(Docks):
+    """The same with a training that makes no room, as one from the command line."""
+
+    leave_room = False
 
 
 class Threads(Loads):
