@@ -303,7 +303,6 @@ class _Module(lightning.LightningModule):
         random.setstate(state["python"])
         return state["optimizer"]
 
-
     def take_up_optimizer(self, state: dict[str, Any]) -> None:
         """Load the optimiser's state, once Lightning has made it."""
         optimizer = self.trainer.optimizers[0]

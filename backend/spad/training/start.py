@@ -77,9 +77,7 @@ def train(
     if init:
         zoo.find(init)
     ranks = Ranks.of(resolved.trainer)
-    run = ranks.share(
-        lambda: runs.create(runs.new_run_path(out), dataclasses.asdict(resolved))
-    )
+    run = ranks.share(lambda: runs.create(runs.new_run_path(out), dataclasses.asdict(resolved)))
     _run(run, resolved, folders, None, progress, ranks)
     return run
 
@@ -180,9 +178,7 @@ def _samplers(recipe: Recipe, cohort: Cohort, ranks: Ranks) -> tuple[Sampler, Sa
         return sampler, None
     # every process looks at all of a batch
     whole = dataclasses.replace(recipe.data, batch=recipe.data.batch * ranks.count)
-    return sampler, Sampler(
-        kept, whole, crop, classes=classes, seed=recipe.seed + 1, augment=False
-    )
+    return sampler, Sampler(kept, whole, crop, classes=classes, seed=recipe.seed + 1, augment=False)
 
 
 def _task(recipe: Recipe, cohort: Cohort) -> Task:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -14,29 +13,18 @@ from typing import Any
 import pytest
 
 from spad.errors import SpadError
-from spad.phantoms import LABELS, phantom
 from spad.training import runs
 from spad.training.ranks import Ranks
 from spad.training.recipe import TrainerOptions, resolve
-from spad.volumes.files import write
 
-SMALL = {
-    "tokenizer": {
-        "model.channels": "[8, 8, 16]",
-        "model.codes": "32",
-        "data.tokens": "[2, 2]",
-        "loss.prior_start": "0",
-        "loss.prior_full": "0.2",
-    },
-    "segmentation": {
-        "model.vit": "{dim: 32, depth: 4, heads: 2}",
-        "model.blocks": "[0, 1, 2, 3]",
-        "model.decoder_channels": "[8, 8, 16, 16]",
-        "model.encoder_channels": "[8, 8, 8]",
-        "data.window": "[32, 32, 32]",
-        "data.in_plane_mm": "8.0",
-        "data.phantoms": "1",
-    },
+from .conftest import SMALL
+
+REGULARISED = {"loss.prior_start": "0", "loss.prior_full": "0.2"}
+"""So that the tokenizer's regulariser, which is over all processes, counts from the start."""
+
+TASKS = {
+    "tokenizer": {**SMALL["tokenizer"], **REGULARISED},
+    "segmentation": SMALL["segmentation"],
 }
 OFTEN = {
     "precision": "float32",
@@ -49,21 +37,8 @@ OFTEN = {
 UNLIKE = ("time", "seconds_per_step")
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("data") / "phantoms"
-    path.mkdir()
-    for seed in range(3):
-        made = phantom(seed, "CT", spacing=(9.0, 5.8, 5.8), shape=(32, 64, 64))
-        write(made.image, path / f"img{seed}.nii.gz")
-        write(made.labels, path / f"label{seed}.nii.gz")
-    (path / "labels.json").write_text(json.dumps({str(k): name for k, name in LABELS.items()}))
-    (path / "split.json").write_text('{"train": ["0", "1"], "validation": ["2"]}')
-    return path
-
-
 def arguments(task: str, folder: Path, out: Path, steps: int, **more: str) -> list[str]:
-    options = {**SMALL[task], **OFTEN, **more}
+    options = {**TASKS[task], **OFTEN, **more}
     keys = [word for key, value in options.items() for word in (f"--{key}", value)]
     where = ["--data", str(folder), "--out", str(out), "--steps", str(steps)]
     return ["-m", "spad", "train", task, *where, *keys]
@@ -100,7 +75,7 @@ def assert_alike(one: list[dict[str, Any]], two: list[dict[str, Any]]) -> None:
 def alone(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Runs of one process with twice the batch."""
     found = {}
-    for task in SMALL:
+    for task in TASKS:
         found[task] = tmp_path_factory.mktemp("alone") / task
         done = spad(arguments(task, folder, found[task], 4, **{"data.batch": "2"}))
         assert done.returncode == 0, done.stderr

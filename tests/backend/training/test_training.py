@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -16,33 +15,12 @@ import torch
 
 from spad.checkpoints import file
 from spad.errors import SpadError
-from spad.phantoms import LABELS, phantom
+from spad.phantoms import LABELS
 from spad.training import runs
 from spad.training.start import resume, train
-from spad.volumes.files import write
 
-SMALL = {
-    "tokenizer": {
-        "model.channels": "[8, 8, 16]",
-        "model.codes": "32",
-        "data.tokens": "[2, 2]",
-    },
-    "mim": {
-        "model.codes": "32",
-        "model.vit": "{in_channels: 1, dim: 32, depth: 2, heads: 2, position_grid: [2, 4, 4]}",
-        "data.tokens": "[2, 4]",
-        "data.batch": "2",
-    },
-    "segmentation": {
-        "model.vit": "{dim: 32, depth: 4, heads: 2}",
-        "model.blocks": "[0, 1, 2, 3]",
-        "model.decoder_channels": "[8, 8, 16, 16]",
-        "model.encoder_channels": "[8, 8, 8]",
-        "data.window": "[32, 32, 32]",
-        "data.in_plane_mm": "8.0",
-        "data.phantoms": "1",
-    },
-}
+from .conftest import SMALL
+
 OFTEN = {
     "precision": "float32",
     "schedule.log_every": "1",
@@ -50,19 +28,6 @@ OFTEN = {
     "schedule.checkpoint_every": "2",
     "schedule.validation_batches": "1",
 }
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("data") / "phantoms"
-    path.mkdir()
-    for seed in range(3):
-        made = phantom(seed, "CT", spacing=(9.0, 5.8, 5.8), shape=(32, 64, 64))
-        write(made.image, path / f"img{seed}.nii.gz")
-        write(made.labels, path / f"label{seed}.nii.gz")
-    (path / "labels.json").write_text(json.dumps({str(k): name for k, name in LABELS.items()}))
-    (path / "split.json").write_text('{"train": ["0", "1"], "validation": ["2"]}')
-    return path
 
 
 @pytest.fixture(autouse=True)
