@@ -38,7 +38,7 @@ TRAINING = {
     "schedule.checkpoint_every": "1",
     "schedule.validation_batches": "1",
 }
-_UNLIKE = ("time", "seconds_per_step")
+_UNLIKE = ("time", "seconds_per_step", "waiting_for_data")
 _PATIENCE = 180.0
 
 

@@ -26,8 +26,11 @@ from spad.volumes.files import read
 
 WEIGHTS = Path(file.__file__).parent / "weights"
 LICENCE = (
-    "CC BY-NC-SA 4.0, research use only: trained on scans of BTCV (MICCAI 2015 Beyond the Cranial "
-    "Vault, research use) and CHAOS (CC BY-NC-SA 4.0). The code is Apache-2.0; not for the clinic."
+    "Research use only, CC BY-NC-SA 4.0 where the data allow it: trained on scans of BTCV (MICCAI "
+    "2015 Beyond the Cranial Vault, research use), CHAOS (CC BY-NC-SA 4.0) and what else "
+    "'provenance' names: TotalSegmentator's examples (Apache-2.0), STS (TCIA Soft-tissue-Sarcoma, "
+    "CC BY 3.0), hippocampus (Medical Segmentation Decathlon, CC BY-SA 4.0), brain (BSD-2), nrrd "
+    "(pyradiomics, BSD) and fundus (CC0). The code is Apache-2.0; not for the clinic."
 )
 FAILURES = {
     "segmenter": (
@@ -35,8 +38,9 @@ FAILURES = {
         "by organ). Made for the abdomen of adults; scans of other regions get nonsense."
     ),
     "tokenizer": (
-        "Trained for minutes on two CPU cores: reconstructions are blurred. CT outside -125 to "
-        "275 HU is clipped. Only CT and T2-weighted MR of the abdomen were seen."
+        "Trained for minutes: noise and fine vessels are smoothed away. CT outside -125 to 275 HU "
+        "is clipped. Radiographs, ultrasound and colour were seen as made-up pictures only, but "
+        "for one photograph of the fundus."
     ),
     "mim": (
         "Trained for minutes on two CPU cores: what it fills in is smooth. Only CT and T2-weighted "

@@ -39,7 +39,7 @@ def spad_lines() -> list[str]:
 def test_commands_parse(line: str):
     _, name, *arguments = shlex.split(line, comments=True)
     assert name in COMMANDS
-    module = import_module(f"spad.cli.{name}")
+    module = import_module(f"spad.cli.{name.replace('-', '_')}")
     parser = Parser(f"spad {name}", COMMANDS[name])
     module.add_options(parser)
     overrides: dict[str, str] = {}

@@ -22,6 +22,7 @@ from golden_models import (
     with_authors_weights,
 )
 from golden_rule import GOLDEN, golden_input, stats_error
+from golden_training import crop_cases, decay_cases, loss_cases
 from torch import nn
 
 from spad.checkpoints.importers.eva02 import inflate
@@ -43,7 +44,7 @@ def _tokenized(da: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch
     model, x = tokenizer(), golden_input(1, 3, TOKENIZER_DEPTHS[da], 32, 32) * 2 - 1
     with torch.no_grad():
         z = model.features(x, da)
-        reconstruction, logits = model(x, da)
+        reconstruction, logits, _ = model(x, da)
         mixed = model.quantizer.mix(logits.softmax(-1))
     return z, logits, mixed, reconstruction
 
@@ -295,4 +296,7 @@ def all_cases() -> list[Case]:
         *eva_cases(),
         *mim_cases(),
         *segmenter_cases(),
+        *loss_cases(),
+        *crop_cases(),
+        *decay_cases(),
     ]

@@ -19,6 +19,7 @@ COMMANDS = {
     "demo": "run everything on a sample scan and write a report page",
     "info": "tell what a scan is: grid, spacing, orientation, modality",
     "convert": "write a scan or labels in another format, on the same grid",
+    "prepare": "bring a data set into a store for training",
     "train": "train a model on your data",
     "resume": "go on with a stopped training run, exactly where it was",
     "runs": "list training runs",
@@ -26,6 +27,8 @@ COMMANDS = {
     "mask": "hide tokens of a scan and let the model fill them in",
     "segment": "label the organs of scans",
     "evaluate": "compare labels with a reference",
+    "evaluate-tokenizer": "judge a tokenizer over data sets: figures, tables and pictures",
+    "compare": "train in several ways on equal data and put the figures in one table",
     "models": "list, show, import and export models",
 }
 
@@ -70,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(name: str, arguments: list[str]) -> int | None:
-    module = import_module(f"spad.cli.{name}")
+    module = import_module(f"spad.cli.{name.replace('-', '_')}")
     parser = Parser(f"spad {name}", _sentence(COMMANDS[name]))
     module.add_options(parser)
     if hasattr(module, "take_overrides"):

@@ -28,15 +28,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         required=True,
         metavar="PATH",
-        help="a folder of scans (img<ID>.nii.gz, label<ID>.nii.gz, labels.json); may be repeated",
+        help="a folder of scans (img<ID>.nii.gz, label<ID>.nii.gz, labels.json) or a store of "
+        "'spad prepare'; may be repeated",
     )
     parser.add_argument(
         "--out", type=Path, required=True, metavar="RUN", help="folder for the run, a new one"
     )
     parser.add_argument("--preset", help="size of the model: tiny, small or base")
     until = parser.add_mutually_exclusive_group()
-    until.add_argument("--steps", type=_count, metavar="N", help="stop after N steps")
-    until.add_argument("--minutes", type=_minutes, metavar="M", help="stop after M minutes")
+    until.add_argument("--steps", type=count, metavar="N", help="stop after N steps")
+    until.add_argument("--minutes", type=minutes, metavar="M", help="stop after M minutes")
     parser.add_argument("--seed", type=whole, default=0, metavar="S", help="default: %(default)s")
     parser.add_argument("--init", metavar="MODEL", help="start from this model's weights")
 
@@ -95,14 +96,16 @@ def run(options: argparse.Namespace) -> None:
         print(path)
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """Read a whole number of at least 1."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not at least 1")
     return number
 
 
-def _minutes(text: str) -> float:
+def minutes(text: str) -> float:
+    """Read a time in minutes."""
     number = float(text)
     if not number > 0:
         raise argparse.ArgumentTypeError(f"{text} is not a time")

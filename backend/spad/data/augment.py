@@ -11,66 +11,84 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from spad.data.cohort import Voxels
+
 
 def random_matrix(
-    rng: np.random.Generator, zoom: tuple[float, float], rotation: float, flips: bool
+    rng: np.random.Generator,
+    scale: tuple[float, float],
+    rotation: float,
+    tilt: float,
+    flips: bool,
+    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
 ) -> np.ndarray:
     """Draw the linear map from offsets in the crop to offsets in the scan, in voxels.
 
     Args:
         rng: the source of randomness.
-        zoom: smallest and largest scale; 2 takes every second voxel. The same for all axes, so `da`
-            stays.
+        scale: of depth and of the plane; 2 takes every second voxel.
         rotation: largest angle about depth, degrees.
+        tilt: largest angle about each in-plane axis, degrees.
         flips: mirror each axis with probability one half.
+        spacing: of the scan, (z, y, x) in mm; rotations are of space, not of voxels.
 
     Returns:
         (3, 3) for (z, y, x).
     """
-    scale = math.exp(rng.uniform(math.log(zoom[0]), math.log(zoom[1])))
-    angle = math.radians(rng.uniform(-rotation, rotation))
+    turn = _rotation(math.radians(rng.uniform(-rotation, rotation)), 1, 2)
+    for axes in ((0, 1), (0, 2)) if tilt else ():
+        turn = turn @ _rotation(math.radians(rng.uniform(-tilt, tilt)), *axes)
     signs = rng.choice([-1.0, 1.0], size=3) if flips else np.ones(3)
-    turn = np.array(
-        [[1, 0, 0], [0, math.cos(angle), -math.sin(angle)], [0, math.sin(angle), math.cos(angle)]]
-    )
-    return scale * turn * signs
+    mm = np.array(spacing)
+    return turn * mm / mm[:, None] * np.array([scale[0], scale[1], scale[1]]) * signs
+
+
+def _rotation(angle: float, first: int, second: int) -> np.ndarray:
+    matrix = np.eye(3)
+    matrix[first, first] = matrix[second, second] = math.cos(angle)
+    matrix[first, second], matrix[second, first] = -math.sin(angle), math.sin(angle)
+    return matrix
 
 
 def resample_crop(
-    array: torch.Tensor,
+    array: torch.Tensor | Voxels,
     centre: np.ndarray,
     size: tuple[int, ...],
     matrix: np.ndarray,
     mode: str = "bilinear",
+    beyond: str = "border",
 ) -> torch.Tensor:
-    """Take a crop through a linear map, in one resampling.
+    """Take a crop through a linear map, in one resampling, on the array's device.
 
     Args:
-        array: (D, H, W).
+        array: (D, H, W), or (C, D, H, W) as a tensor or in a store; only the part that the crop
+            needs is read.
         centre: (z, y, x) voxel at which the crop's middle lies.
         size: (d, h, w) of the crop.
         matrix: (3, 3), see `random_matrix`.
         mode: "bilinear" for scans, "nearest" for labels.
+        beyond: what lies beyond the scan: its last voxels ("border") or its mirror image
+            ("reflection").
 
     Returns:
-        (d, h, w) float32; beyond the scan its last voxels are repeated.
+        (d, h, w) or (C, d, h, w) float32.
     """
     half = np.abs(matrix) @ (np.array(size) / 2) + 1
-    shape = np.array(array.shape)
+    shape = np.array(array.shape[-3:])
     low = np.clip(np.floor(centre - half).astype(int), 0, shape - 1)
     high = np.clip(np.ceil(centre + half).astype(int) + 1, low + 1, shape)
-    region = array[tuple(slice(a, b) for a, b in zip(low, high, strict=True))].float()
-    length = np.array(region.shape)
+    box = tuple(slice(a, b) for a, b in zip(low.tolist(), high.tolist(), strict=True))
+    region = array[(slice(None), *box) if len(array.shape) == 4 else box].float()
+    length = np.array(region.shape[-3:])
     # affine_grid counts from -1 to 1 over the voxels' outer edges, in the order x, y, z
     to_unit = np.diag(2.0 / length) @ matrix @ np.diag(np.array(size) / 2.0)
     offset = (2 * (centre - low) + 1) / length - 1
     theta = np.concatenate([to_unit[::-1, ::-1], offset[::-1, None]], axis=1)
-    grid = F.affine_grid(
-        torch.from_numpy(theta.astype(np.float32))[None], [1, 1, *size], align_corners=False
-    )
-    return F.grid_sample(
-        region[None, None], grid, mode=mode, padding_mode="border", align_corners=False
-    )[0, 0]
+    where = torch.from_numpy(theta.astype(np.float32)).to(region.device, non_blocking=True)
+    grid = F.affine_grid(where[None], [1, 1, *size], align_corners=False)
+    channels = region.reshape(1, -1, *region.shape[-3:])
+    crop = F.grid_sample(channels, grid, mode=mode, padding_mode=beyond, align_corners=False)
+    return crop.reshape(*region.shape[:-3], *size)
 
 
 def random_intensity(image: torch.Tensor, rng: np.random.Generator, noise: bool) -> torch.Tensor:
@@ -95,6 +113,6 @@ def random_intensity(image: torch.Tensor, rng: np.random.Generator, noise: bool)
         gamma = rng.uniform(0.7, 1.5)
         image = 1 - (1 - image) ** gamma if rng.random() < 0.5 else image**gamma
     if noise and rng.random() < 0.1:
-        values = rng.standard_normal(tuple(image.shape), dtype=np.float32)
-        image = (image + rng.uniform(0, 0.1) * torch.from_numpy(values)).clamp(0, 1)
+        values = torch.from_numpy(rng.standard_normal(tuple(image.shape), dtype=np.float32))
+        image = (image + rng.uniform(0, 0.1) * values.to(image.device)).clamp(0, 1)
     return image

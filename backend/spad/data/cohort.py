@@ -1,24 +1,43 @@
-"""A cohort: scans and phantoms, decoded once, with one list of labels for all."""
+"""A cohort: scans of folders and stores and phantoms, with one list of labels for all."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
+import psutil
 import torch
 
 from spad import phantoms
 from spad.data.folder import Case, Folder
-from spad.data.model_input import labels_on_working_grid, unit_volume
+from spad.data.known_sets import UNKNOWN
+from spad.data.model_input import (
+    Spacing,
+    contract_for,
+    in_unit,
+    labels_on_working_grid,
+    one_phase,
+    refuse_labels,
+    unit_volume,
+    working_frame,
+)
+from spad.data.store import Row, Store
 from spad.errors import SpadError
 from spad.progress import Progress, silent
+from spad.volumes.anisotropy import FLAT
+from spad.volumes.axes import to_canonical
 from spad.volumes.files import read
-from spad.volumes.intensity import CT, MR, Intensity
+from spad.volumes.intensity import CT, MR, Intensity, Limits
+from spad.volumes.statistics import stored_statistics
 from spad.volumes.volume import Volume
 
 CENTRES = 2000
 """Voxels remembered of each label, from which crops are centred."""
+
+LEAST_AIR = -100
+"""HU: a CT with no voxel below this is not in HU."""
 
 PHANTOM_GRIDS = {"CT": ((3.0, 3.0, 3.0), (96, 112, 128)), "MR": ((7.7, 2.5, 2.5), (38, 128, 152))}
 """Spacing in mm and shape of the phantoms that training draws from."""
@@ -44,6 +63,17 @@ class Contract:
     working_spacing: dict[str, float] | None
 
 
+class Voxels(Protocol):
+    """The voxels of a scan, (C, D, H, W): a tensor, or a store's array that reads what is asked."""
+
+    @property
+    def shape(self) -> Sequence[int]:
+        """Channels (1, or 3 of a picture in colour), depth, height and width."""
+
+    def __getitem__(self, crop: Any) -> torch.Tensor:
+        """Give `voxels[:, z0:z1, y0:y1, x0:x1]` in the stored type, of any kind that is real."""
+
+
 @dataclass(frozen=True, eq=False)
 class Prepared:
     """One scan on the working grid.
@@ -51,24 +81,47 @@ class Prepared:
     Attributes:
         name: folder and ID.
         modality: "CT", "MR", ... or None.
-        image: (D, H, W) float16 in [0, 1], axes S->I, A->P, R->L with depth first.
+        image: (C, D, H, W) as stored, axes S->I, A->P, R->L with depth first; C is 3 for a picture
+            in colour, else 1.
         labels: (D, H, W) uint8 in the cohort's numbering, or None.
         known: labels that its annotators drew (cohort's numbering).
         centres: for each known label that occurs, (n, 3) voxels of it.
         da: degree of anisotropy of the working grid.
         phantom: whether it is made up.
         validation: whether it is kept out of training.
+        limits: stored values that become 0 and 1 by the intensity contract.
+        span: of a scan stored in HU, percentiles 0.5 and 99.5 of its voxels; else None.
+        weight: how often it is drawn, beside others.
+        spacing: of the working grid, mm along depth, height and width.
     """
 
     name: str
     modality: str | None
-    image: torch.Tensor
+    image: Voxels
     labels: torch.Tensor | None
     known: tuple[int, ...]
     centres: dict[int, np.ndarray]
     da: int
     phantom: bool
     validation: bool
+    limits: Limits = (0.0, 1.0)
+    span: Limits | None = None
+    weight: float = 1.0
+    spacing: Spacing = (1.0, 1.0, 1.0)
+
+    def to(self, device: torch.device) -> Prepared:
+        """The same scan on another device; one in a store stays there."""
+        image, labels = self.image, self.labels
+        return replace(
+            self,
+            image=image.to(device) if isinstance(image, torch.Tensor) else image,
+            labels=None if labels is None else labels.to(device),
+        )
+
+    def unit(self, crop: torch.Tensor) -> torch.Tensor:
+        """Bring stored values of a crop, any shape, to [0, 1] by the contract: float32."""
+        low, high = self.limits
+        return ((crop.float() - low) / (high - low)).clamp(0, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +151,7 @@ class Cohort:
 
 
 def prepare(
-    folders: Sequence[Folder],
+    sources: Sequence[Folder | Store],
     contract: Contract,
     *,
     with_labels: bool,
@@ -106,12 +159,12 @@ def prepare(
     seed: int = 0,
     progress: Progress = silent,
 ) -> Cohort:
-    """Decode every scan once.
+    """Decode every scan once; those of stores that are too large for memory are read as needed.
 
     Args:
-        folders: what `read_folder` gave.
+        sources: what `read_source` gave for each folder or store.
         contract: intensity contracts and working spacing.
-        with_labels: leave out scans without labels and number the labels of all folders by name.
+        with_labels: leave out scans without labels and number the labels of all sources by name.
         phantom_count: made-up abdomens to add, CT and MR in turn.
         seed: that of the run; phantoms take theirs from it.
         progress: told after each scan.
@@ -120,29 +173,49 @@ def prepare(
         SpadError: a scan cannot be read, labels lie on another grid, or nothing is left to train
             on.
     """
-    names = _numbering(folders, phantom_count) if with_labels else {}
+    names = _numbering(sources, phantom_count) if with_labels else {}
+    folders = [source for source in sources if isinstance(source, Folder)]
+    stores = [source for source in sources if isinstance(source, Store)]
     cases = [(f, c) for f in folders for c in f.cases if c.labels is not None or not with_labels]
-    total = max(1, len(cases) + phantom_count)
+    rows = [(s, r) for s in stores for r in _rows(s, with_labels)]
+    lazy = contract.working_spacing is None and _too_large([row for _, row in rows])
+    total = max(1, len(cases) + len(rows) + phantom_count)
     scans: list[Prepared] = []
     for folder, case in cases:
         scans.append(_from_case(case, folder.label_names, names, contract, with_labels))
         progress(len(scans) / total, f"reading {case.name}")
+    for store, row in rows:
+        scans.append(_from_row(store, row, names, contract, with_labels, lazy))
+        progress(len(scans) / total, f"reading {row.key}")
     for index in range(phantom_count):
         scans.append(_from_phantom(index, seed, names, contract, with_labels))
         progress(len(scans) / total, f"making phantom {index + 1}")
     cohort = Cohort(tuple(scans), {number: name for name, number in names.items()})
     if not cohort.part(validation=False):
         raise SpadError(
-            f"{', '.join(str(f.path) for f in folders)} holds no scan to train on"
+            f"{', '.join(str(s.path) for s in sources)} holds no scan to train on"
             f"{' with labels' if with_labels else ''}; expected img<ID>.nii.gz with "
-            f"label<ID>.nii.gz; give other data."
+            f"label<ID>.nii.gz, or a store of such; give other data."
         )
     return cohort
 
 
-def _numbering(folders: Sequence[Folder], phantom_count: int) -> dict[str, int]:
+def _rows(store: Store, with_labels: bool) -> list[Row]:
+    """List the volumes of a store that are for training or validation."""
+    return [r for r in store.rows if r.part != "aside" and (r.labels or not with_labels)]
+
+
+def _too_large(rows: Sequence[Row]) -> bool:
+    """Tell whether volumes would take half of the free memory or more."""
+    return sum(row.nbytes for row in rows) >= psutil.virtual_memory().available / 2
+
+
+def _numbering(sources: Sequence[Folder | Store], phantom_count: int) -> dict[str, int]:
     names: dict[str, int] = {}
-    listed = [f.label_names for f in folders] + ([phantoms.LABELS] if phantom_count else [])
+    listed = [phantoms.LABELS] if phantom_count else []
+    for source in reversed(sources):
+        own = source.label_names
+        listed = [*([own] if isinstance(source, Folder) else own.values()), *listed]
     for labels in listed:
         for name in (labels[key] for key in sorted(labels)):
             names.setdefault(name, len(names) + 1)
@@ -205,17 +278,131 @@ def _prepared(
     phantom: bool,
     validation: bool,
 ) -> Prepared:
-    unit = unit_volume(scan, contract, modality)
-    image = torch.from_numpy(unit.array).half()
-    known = tuple(sorted(names[own] for own in own_names.values())) if labels is not None else ()
-    numbered, centres = None, {}
-    if labels is not None:
-        array = _renumbered(
-            labels_on_working_grid(labels, contract.working_spacing), own_names, names, name
-        )
-        numbered = torch.from_numpy(array)
-        centres = {label: _centres(array, label) for label in known if (array == label).any()}
-    return Prepared(name, modality, image, numbered, known, centres, unit.da, phantom, validation)
+    array = None if labels is None else labels_on_working_grid(labels, contract.working_spacing)
+    drawn = _drawn(array, own_names, names, name)
+    prepared = _in_hu(scan, modality, contract) or _in_unit(scan, modality, contract)
+    image, limits, span, spacing, da = prepared
+    return Prepared(
+        *(name, modality, image, *drawn, da, phantom, validation),
+        limits=limits,
+        span=span,
+        spacing=spacing,
+    )
+
+
+def _from_row(
+    store: Store,
+    row: Row,
+    names: dict[str, int],
+    contract: Contract,
+    with_labels: bool,
+    lazy: bool,
+) -> Prepared:
+    """Take a volume of a store; on a working grid of its own spacing it is read only if asked."""
+    affine = _affine(row)
+    marks, own_names = None, store.label_names[row.data_set]
+    if with_labels:
+        labels = Volume.from_array(store.labels(row), affine, label_names={})
+        marks = labels_on_working_grid(labels, contract.working_spacing)
+    drawn = _drawn(marks, own_names, names, row.key)
+    modality = None if row.modality == UNKNOWN else row.modality
+    limits = _limits(row, contract)
+    image: Voxels = store.image(row)
+    span = None if row.span is None else (row.span[0], row.span[1])
+    spacing, da = _three(row.spacing), row.da
+    if contract.working_spacing is not None:
+        image, spacing, da = _coarser(store, row, limits, contract)
+        limits, span = (0.0, 1.0), None
+    elif not lazy:
+        image = image[:, :, :, :]
+    return Prepared(
+        *(row.key, modality, image, *drawn, da, False, row.part == "validation"),
+        limits=limits,
+        span=span,
+        weight=row.weight,
+        spacing=spacing,
+    )
+
+
+def _limits(row: Row, contract: Contract) -> Limits:
+    """Give the stored values that become 0 and 1: of HU by the contract, else the store's own."""
+    if row.span is None:
+        return row.limits[0], row.limits[1]
+    intensity = contract_for(contract, "CT")
+    return float(intensity.low), float(intensity.high)
+
+
+def _coarser(
+    store: Store, row: Row, limits: Limits, contract: Contract
+) -> tuple[torch.Tensor, Spacing, int]:
+    """Resample a volume in [0, 1] to the working grid, channel by channel."""
+    window = Contract({"*": Intensity("window", *limits)}, contract.working_spacing)
+    affine = _affine(row)
+    made = [
+        unit_volume(Volume.from_array(channel.numpy(), affine), window, "*")
+        for channel in store.image(row)[:, :, :, :]
+    ]
+    image = torch.stack([torch.from_numpy(one.array).half() for one in made])
+    return image, made[0].spacing, FLAT if row.da == FLAT else made[0].da
+
+
+def _affine(row: Row) -> np.ndarray:
+    """Give a volume's axes and spacing as an affine; where it starts plays no part."""
+    affine = np.zeros((4, 4))
+    for axis, (letter, spacing) in enumerate(zip(row.orientation, row.spacing, strict=True)):
+        world = next(w for w, ends in enumerate(("LR", "PA", "IS")) if letter in ends)
+        affine[world, axis] = spacing if letter in "RAS" else -spacing
+    affine[3, 3] = 1
+    return affine
+
+
+def _three(spacing: Sequence[float]) -> Spacing:
+    z, y, x = spacing
+    return z, y, x
+
+
+Drawn = tuple[torch.Tensor | None, tuple[int, ...], dict[int, np.ndarray]]
+"""Labels in the cohort's numbering, those that are known, and voxels of each."""
+
+
+def _drawn(
+    array: np.ndarray | None, own_names: dict[int, str], names: dict[str, int], case: str
+) -> Drawn:
+    if array is None:
+        return None, (), {}
+    known = tuple(sorted(names[own] for own in own_names.values()))
+    array = _renumbered(array, own_names, names, case)
+    centres = {label: _centres(array, label) for label in known if (array == label).any()}
+    return torch.from_numpy(array), known, centres
+
+
+Form = tuple[torch.Tensor, Limits, Limits | None, Spacing, int]
+"""Voxels (1, D, H, W), what becomes 0 and 1, the span of HU, spacing and `da`."""
+
+
+def _in_hu(scan: Volume, modality: str, contract: Contract) -> Form | None:
+    """Keep HU on the scan's own grid, for windows drawn at random; None where it cannot be."""
+    intensity = contract_for(contract, modality)
+    if contract.working_spacing is not None or intensity.unit != "HU":
+        return None
+    refuse_labels(scan)
+    scan = one_phase(scan)
+    found = stored_statistics(scan, (0.5, 99.5), None)
+    if found.minimum > LEAST_AIR:
+        return None
+    frame, (view, _) = working_frame(scan, None), to_canonical(scan, depth_first=True)
+    whole = scan.slope % 1 == 0 and scan.intercept % 1 == 0 and scan.array.dtype.kind in "iu"
+    image = np.empty(frame.size, np.int16 if whole else np.float16)
+    for index, plane in enumerate(view):
+        image[index] = np.clip(np.nan_to_num(in_unit(scan, plane), nan=-32768), -32768, 32767)
+    limits = (float(intensity.low), float(intensity.high))
+    span = (found.percentiles[0], found.percentiles[1])
+    return torch.from_numpy(image)[None], limits, span, frame.spacing, frame.da
+
+
+def _in_unit(scan: Volume, modality: str, contract: Contract) -> Form:
+    made = unit_volume(scan, contract, modality)
+    return torch.from_numpy(made.array).half()[None], (0.0, 1.0), None, made.spacing, made.da
 
 
 def _renumbered(

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch import nn
 
 from spad.data.model_input import UnitVolume, coarser_affine
 from spad.device import inference
+from spad.errors import SpadError
 from spad.inference.models import parameters_device
+from spad.inference.stages import share
 from spad.inference.windows import Windows
 from spad.models.tokenizer import Tokenizer
 from spad.models.vit import MaskedImageModel, SpatialViT
 from spad.progress import Progress
 from spad.volumes.anisotropy import FLAT
 
-TOKENIZER_WINDOW = (6, 16, 16)
+TOKENIZER_WINDOW = (8, 16, 16)
 TOKENIZER_OVERLAP = (2, 4, 4)
 MASKING_WINDOW = (6, 10, 10)
 MASKING_OVERLAP = (2, 4, 4)
 """In tokens, as (depth, height, width)."""
+STRETCH = 1.25
+"""A window of the tokenizer may be longer by this, where one then does for two."""
+FLAT_STRETCH = 3
+"""How much wider its windows are on 2D images, which have no depth to fill them."""
 SMALLEST = 1e-12
 """Probabilities below this count as this where a logarithm is taken."""
 
@@ -77,7 +85,7 @@ class Tokens:
 
 def token_grid(unit: UnitVolume, factors: Sequence[int]) -> TokenGrid:
     """Lay the grid of tokens over a scan; it starts at the scan's outer edge."""
-    z, y, x = (-(-n // f) for n, f in zip(unit.array.shape, factors, strict=True))
+    z, y, x = (-(-n // f) for n, f in zip(unit.frame.size, factors, strict=True))
     fz, fy, fx = (int(f) for f in factors)
     return TokenGrid(
         shape=(z, y, x),
@@ -102,15 +110,16 @@ def encode(
         progress: told at each window.
         cut: by how much windows are smaller than usual.
     """
-    windows = grid.windows(TOKENIZER_WINDOW, TOKENIZER_OVERLAP, cut)
+    windows = _tokenizer_windows(grid, cut)
     probabilities = np.empty((*grid.shape, model.codes), np.float32)
     mean: np.ndarray | None = None
     entropies = 0.0
     for number, window in enumerate(windows):
-        progress(number / len(windows), "Encoding")
+        part = share(progress, number / len(windows), (number + 1) / len(windows))
+        part(0, "Encoding")
         x = _tensor(model, unit, grid.voxels(window.cells))
-        with inference(x.device, exact=True):
-            found = torch.softmax(model.encode(x, grid.da)[0].float(), dim=-1).cpu().numpy()
+        with inference(x.device, exact=True), stoppable(model, part, "Encoding"):
+            found = model.probabilities(x, grid.da)[0].float().cpu().numpy()
         probabilities[window.owned] = found[window.owned_inside]
         mean = found.astype(np.float64) if mean is None else mean + found
         entropies += float(entropy(found).mean())
@@ -128,33 +137,112 @@ def decode(
     grid: TokenGrid,
     progress: Progress,
     cut: int = 1,
+    *,
+    exact: bool = True,
 ) -> np.ndarray:
     """Reconstruct a scan from its soft tokens.
 
     Args:
         model: the tokenizer, on its device.
         probabilities: (z, y, x, K).
-        unit: the scan in [0, 1], for its grid and contract.
-        grid: of `token_grid`.
+        unit: the scan in [0, 1], for its contract and its colours.
+        grid: of `token_grid`, or of a slab of it.
         progress: told at each window.
         cut: by how much windows are smaller than usual.
+        exact: whether to stay in float32; else the quicker bfloat16 where the device computes it.
 
     Returns:
-        (D, H, W) float32 in [0, 1]; the windows are blended, so they leave no seams.
+        (D, H, W), or (C, D, H, W) of a scan in colours, float32 in [0, 1]; the windows are blended,
+        so they leave no seams.
     """
-    windows = grid.windows(TOKENIZER_WINDOW, TOKENIZER_OVERLAP, cut)
+    windows = _tokenizer_windows(grid, cut)
     blend = windows.weights(grid.size, grid.factors, gaussian=False)
-    image = np.zeros(grid.size, np.float32)
+    image = np.zeros((*unit.array.shape[:-3], *grid.size), np.float32)
     device = parameters_device(model)
     for number, window in enumerate(windows):
-        progress(number / len(windows), "Decoding")
+        part = share(progress, number / len(windows), (number + 1) / len(windows))
+        part(0, "Decoding")
         voxels = blend.voxels(window)
         size = [s.stop - s.start for s in voxels]
         p = torch.from_numpy(np.ascontiguousarray(probabilities[window.cells]))[None].to(device)
-        with inference(device, exact=True):
-            decoded = model.decode(p, grid.da, size)[0].float().mean(0).cpu().numpy()
-        image[voxels] += unit.contract.from_model(decoded) * blend.of(window)
+        with inference(device, exact=exact), stoppable(model, part, "Decoding"):
+            decoded = model.decode(p, grid.da, size)[0].float()
+            decoded = decoded if image.ndim == 4 else decoded.mean(0)
+            values = decoded.cpu().numpy()
+        image[(..., *voxels)] += unit.contract.from_model(values) * blend.of(window)
     return np.clip(image, 0, 1, out=image)
+
+
+def slab_of(grid: TokenGrid, axis: int, voxel: int, margin: int) -> tuple[TokenGrid, slice, int]:
+    """Give the part of a grid that decodes one slice.
+
+    Args:
+        grid: the whole grid.
+        axis: through which the slices lie: 0 depth, 1 height, 2 width.
+        voxel: the slice.
+        margin: tokens on either side that the decoder sees with it.
+
+    Returns:
+        The slab's grid, its tokens along the axis, and the slice's number in the slab.
+    """
+    factor, token = grid.factors[axis], voxel // grid.factors[axis]
+    start, stop = max(0, token - margin), min(grid.shape[axis], token + margin + 1)
+    shape, size = np.array(grid.shape), np.array(grid.size)
+    shape[axis] = stop - start
+    size[axis] = min(stop * factor, grid.size[axis]) - start * factor
+    z, y, x = shape.tolist()
+    part = replace(grid, shape=(z, y, x), size=tuple(size.tolist()))
+    return part, slice(start, stop), voxel - start * factor
+
+
+def sharpened(probabilities: np.ndarray, temperature: float, top_k: int | None) -> np.ndarray:
+    """Make soft tokens harder or softer.
+
+    Args:
+        probabilities: (..., K).
+        temperature: t > 0; probabilities become proportional to p^(1/t).
+        top_k: how many codes each token keeps, the likeliest; None for all.
+
+    Returns:
+        (..., K) float32, each token's summing to one; the array itself where nothing changes.
+
+    Raises:
+        SpadError: the temperature is not positive, or no code is kept.
+    """
+    if not temperature > 0 or (top_k is not None and top_k < 1):
+        raise SpadError(
+            f"The temperature is {temperature} and {top_k} codes are to be kept; give a "
+            "temperature above 0 and at least one code."
+        )
+    codes = probabilities.shape[-1]
+    if temperature == 1 and (top_k is None or top_k >= codes):
+        return probabilities
+    p = torch.from_numpy(np.ascontiguousarray(probabilities)).float()
+    if top_k is not None and top_k < codes:
+        kept, where = p.topk(top_k, dim=-1)
+        p = torch.zeros_like(p).scatter_(-1, where, kept)
+    # relative to the likeliest code, so that no power underflows where it matters
+    p = (p / p.amax(-1, keepdim=True)).pow_(1 / temperature)
+    return np.asarray((p / p.sum(-1, keepdim=True)).numpy())
+
+
+@contextmanager
+def stoppable(model: nn.Module, progress: Progress, text: str) -> Iterator[None]:
+    """Let a job be cancelled between the layers of a model, not only between its windows."""
+    layers = [module for module in model.modules() if not list(module.children())]
+    done = 0
+
+    def hear(*_: object) -> None:
+        nonlocal done
+        progress(min(done / len(layers), 1.0), text)
+        done += 1
+
+    handles = [layer.register_forward_pre_hook(hear) for layer in layers]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def predict(
@@ -217,9 +305,20 @@ def cross_entropy(wanted: np.ndarray, predicted: np.ndarray) -> float:
     return float(-(wanted * log).sum(-1, dtype=np.float64).mean())
 
 
+def _tokenizer_windows(grid: TokenGrid, cut: int) -> Windows:
+    """Lay the tokenizer's windows; 17 tokens are one window of 17, not two of 16."""
+    wider = FLAT_STRETCH if grid.da == FLAT else 1
+    sides = [
+        n if cut == 1 and n <= STRETCH * wider * side else wider * side
+        for n, side in zip(grid.shape, TOKENIZER_WINDOW, strict=True)
+    ]
+    return grid.windows(sides, TOKENIZER_OVERLAP, cut)
+
+
 def _tensor(
-    model: Tokenizer | SpatialViT, unit: UnitVolume, voxels: tuple[slice, ...]
+    model: Tokenizer | SpatialViT, unit: UnitVolume, voxels: tuple[slice, slice, slice]
 ) -> torch.Tensor:
     """A window as the model takes it: (1, C, D, H, W), a gray scan in every channel."""
-    x = torch.from_numpy(unit.contract.to_model(unit.array[voxels])).to(parameters_device(model))
-    return x[None, None].expand(1, model.in_channels, *x.shape)
+    window = unit.contract.to_model(unit.array[(..., *voxels)])
+    x = torch.from_numpy(window).to(parameters_device(model))
+    return x.expand(1, model.in_channels, *x.shape[-3:])

@@ -28,10 +28,10 @@ from spad.inference.codes import TokenGrid, Tokens, token_grid
 from spad.inference.figures import image_figures
 from spad.inference.masks import drawn_mask, neighbour_guess, painted_mask
 from spad.inference.models import chosen, loaded
+from spad.inference.sight import error_of, reconstruction_of, seen, slice_error
 from spad.inference.stages import Stages, share
 from spad.models.resize import resize
 from spad.progress import Progress, silent
-from spad.volumes.axes import from_canonical
 from spad.volumes.volume import Volume
 
 
@@ -41,17 +41,21 @@ class Tokenization:
 
     Attributes:
         reconstruction: on the scan's grid, in its unit.
-        error: |reconstruction - scan| on the scan's grid, in its unit; the scan is clipped by the
-            intensity contract before.
+        error: |reconstruction - scan| on the scan's grid, in its unit (the mean over colours); the
+            scan is clipped by the intensity contract before.
         codes: index of each token's likeliest code, labels on the token grid.
+        entropy: of each token's probabilities in nats, on the token grid.
         usage: (K,) mean probability of each code.
+        probabilities: (z, y, x, K) float32 of each token's codes, along the axes of `codes`.
         report: the figures of `spad tokenize --report`.
     """
 
     reconstruction: Volume
     error: Volume
     codes: Volume
+    entropy: Volume
     usage: np.ndarray
+    probabilities: np.ndarray
     report: dict[str, Any]
 
 
@@ -92,16 +96,15 @@ def tokenize(
         Reconstruction, error, codes, usage and figures.
 
     Raises:
-        SpadError: there is no such model, it is not for this modality, or the scan has no finite
-            voxel.
+        SpadError: there is no such model, it is not for this modality or not for colours, or the
+            scan has no finite voxel.
     """
     stages = Stages()
     place = choose(device)
     entry = chosen("tokenizer", model, volume.modality)
     progress(0.0, "Preparing the scan")
     with stages.stage("prepare"):
-        scan = one_phase(volume, phase)
-        unit = unit_volume(scan, entry.card, volume.modality)
+        scan, unit = seen(volume, entry, phase)
 
     (grid, tokens, image), effort, steps = stepping_down(
         lambda effort: _there_and_back(entry, unit, effort, stages, progress), place, progress
@@ -110,12 +113,17 @@ def tokenize(
         report = _heading(entry, grid) | _image_report(image, unit, grid, progress)
         usage = tokens.probabilities.mean(axis=(0, 1, 2), dtype=np.float64)
         likeliest = tokens.probabilities.argmax(-1).astype(np.min_scalar_type(len(usage)))
-        report |= _code_report(tokens, usage, likeliest)
+        entropy = codes.entropy(tokens.probabilities)
+        report |= _code_report(tokens, usage, likeliest, entropy)
+        error = error_of(image, scan, unit)
+        report["slice_error"] = slice_error(error)
         result = Tokenization(
-            reconstruction=_on_source(unit.contract.from_unit(image, unit.limits), scan, unit),
-            error=_on_source(_error(image, unit), scan, unit),
+            reconstruction=reconstruction_of(image, scan, unit),
+            error=error,
             codes=Volume.from_array(likeliest, grid.affine, label_names={}),
+            entropy=Volume.from_array(entropy.astype(np.float32), grid.affine, modality_hint="OT"),
             usage=usage,
+            probabilities=tokens.probabilities,
             report=report,
         )
     report |= {"device": effort.place.type, "stepped_down": steps, "seconds": stages.seconds}
@@ -178,8 +186,7 @@ def mask(
         **figures,
     }
     with stages.stage("finish"):
-        values = units[0].contract.from_unit(image, units[0].limits)
-        filled = _on_source(values, scan, units[0])
+        filled = reconstruction_of(image, scan, units[0])
         where = Volume.from_array(hidden.astype(np.uint8), grid.affine, label_names={1: "masked"})
     report |= {"device": effort.place.type, "stepped_down": steps, "seconds": stages.seconds}
     progress(1.0, "Done")
@@ -257,32 +264,31 @@ def _hidden_and_filled(
     return grid, hidden, image, figures
 
 
-def _error(image: np.ndarray, unit: UnitVolume) -> np.ndarray:
-    """Absolute difference to the clipped scan, in its unit."""
-    error = np.subtract(image, unit.array)
-    np.abs(error, out=error)
-    error *= np.float32(unit.limits[1] - unit.limits[0])
-    return error
-
-
 def _image_report(
     image: np.ndarray, unit: UnitVolume, grid: TokenGrid, progress: Progress
 ) -> dict[str, Any]:
     """Figures against the clipped scan, of the model and of as many numbers as there are tokens."""
     width = unit.limits[1] - unit.limits[0]
     found = image_figures(image, unit.array, share(progress, 0.75, 0.85))
-    whole = torch.from_numpy(unit.array)[None, None]
-    coarse = resize(resize(whole, grid.shape), grid.size)[0, 0].numpy()
+    whole = torch.from_numpy(unit.array).reshape(1, -1, *grid.size)
+    coarse = resize(resize(whole, grid.shape), grid.size).numpy().reshape(unit.array.shape)
     plain = image_figures(coarse, unit.array, share(progress, 0.85, 0.95))
     for figures in (found, plain):
         figures["l1"] = float(figures["l1"] or 0.0) * width
-    return {**found, "l1_unit": unit.contract.unit, "trilinear": plain}
+    limits = [float(limit) for limit in unit.limits]
+    return {**found, "l1_unit": unit.contract.unit, "limits": limits, "trilinear": plain}
 
 
-def _code_report(tokens: Tokens, usage: np.ndarray, likeliest: np.ndarray) -> dict[str, Any]:
-    mean_entropy = float(codes.entropy(tokens.probabilities).mean(dtype=np.float64))
+def _code_report(
+    tokens: Tokens, usage: np.ndarray, likeliest: np.ndarray, entropy: np.ndarray
+) -> dict[str, Any]:
+    mean_entropy = float(entropy.mean(dtype=np.float64))
+    used = np.unique(likeliest)
     return {
-        "codes_used": len(np.unique(likeliest)),
+        "codes": len(usage),
+        "codes_used": len(used),
+        "dead_codes": np.setdiff1d(np.arange(len(usage)), used).tolist(),
+        "usage": usage.tolist(),
         "perplexity": math.exp(float(codes.entropy(usage))),
         "mean_entropy": mean_entropy,
         "mean_kl_to_uniform": math.log(len(usage)) - mean_entropy,
@@ -351,9 +357,3 @@ def _as_seen_by(
     if (there.kind, there.low, there.high) == (here.kind, here.low, here.high):
         return unit, UnitVolume(unit.array, unit.frame, there, unit.limits)
     return unit, unit_volume(scan, entry.card, modality)
-
-
-def _on_source(values: np.ndarray, scan: Volume, unit: UnitVolume) -> Volume:
-    """Put an image of the working grid on the scan's own grid."""
-    full = resize(torch.from_numpy(values)[None, None], unit.frame.full_size)[0, 0].numpy()
-    return scan.with_array(from_canonical(full, scan, depth_first=True))

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import random
 import signal
 import threading
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import lightning
 import numpy as np
 import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
@@ -39,6 +41,11 @@ ROOM = 0.6
 """Share of a GPU's memory that a run takes which leaves room for the viewer."""
 _TURN_SECONDS = 0.05
 _STEPS_BACK = 10
+PATIENCE = 3
+"""Validations in a row that must sound an alarm."""
+DATA_SHARE = 0.25
+"""Share of a GPU's free memory that the scans of a run may take."""
+MOST_WORKERS = 8
 UNDECAYED = ("position", "cls_token", "mask_token", "codebook")
 
 
@@ -105,16 +112,20 @@ class _Module(lightning.LightningModule):
         ranks: Ranks,
     ) -> None:
         super().__init__()
+        # a task may have a second optimiser, so that Lightning leaves all updates to us
+        self.automatic_optimization = False
         self.task, self.recipe, self.writer = task, recipe, writer
-        self.model = task.model
+        self.model, self.critic = task.model, task.critic
         self.validation, self.progress, self.ranks = validation, progress, ranks
         self.step = 0
         self.done = 0.0
         self.best = -math.inf
-        self.sums: dict[str, float] = {}
+        self.sums: dict[str, Any] = {}
         self.clock = Clock(recipe.schedule)
         self.interrupted = False
-        self._since = time.monotonic()
+        self._since = self._ended = time.monotonic()
+        self._waited = 0.0
+        self._alarms: list[str] = []
         self._saved: int | None = None
         self._looked: int | None = None
 
@@ -128,47 +139,78 @@ class _Module(lightning.LightningModule):
                 fully_shard(part, mesh=mesh)
             fully_shard(self.model, mesh=mesh)
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        options = self.recipe.optimiser
-        return torch.optim.AdamW(parameter_groups(self.model, options.weight_decay), lr=options.lr)
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        options, fused = self.recipe.optimiser, self.device.type == "cuda"
+        models = [(self.model, options.lr)]
+        if self.critic is not None:
+            models.append((self.critic, self.recipe.loss.critic_lr))
+        return [
+            torch.optim.AdamW(parameter_groups(one, options.weight_decay), lr=lr, fused=fused)
+            for one, lr in models
+        ]
 
     def transfer_batch_to_device(
         self, batch: Batch, device: torch.device, dataloader_idx: int
     ) -> Batch:
         return batch.to(device)
 
-    def rate(self, done: float) -> float:
+    def rate(self, done: float, peak: float | None = None) -> float:
         """Learning rate at a fraction of the run: linear warm-up, then a cosine."""
         options = self.recipe.optimiser
+        peak = peak or options.lr
         if done < options.warm_up:
-            return options.lr * (done + 1e-3) / (options.warm_up + 1e-3)
+            return peak * (done + 1e-3) / (options.warm_up + 1e-3)
         angle = math.pi * (done - options.warm_up) / max(1e-9, 1 - options.warm_up)
-        return options.final_lr + (options.lr - options.final_lr) * (1 + math.cos(angle)) / 2
+        return options.final_lr + (peak - options.final_lr) * (1 + math.cos(angle)) / 2
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> int | None:
+        self._waited += time.monotonic() - self._ended
         if self.recipe.trainer.leave_room:
             self._give_way()
         self.done = self._agreed()
         if self.done >= 1:
             self.trainer.should_stop = True
             return -1
-        for group in self.optimizers().optimizer.param_groups:  # type: ignore[union-attr]
-            group["lr"] = self.rate(self.done)
+        peaks = (self.recipe.optimiser.lr, self.recipe.loss.critic_lr)
+        for optimizer, peak in zip(self.trainer.optimizers, peaks, strict=False):
+            for group in optimizer.param_groups:
+                group["lr"] = self.rate(self.done, peak)
         return None
 
-    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
         loss, figures = self.task.loss(batch, self.done)
-        figures = self._mean({"loss": loss.item(), **figures})
-        if not math.isfinite(figures["loss"]):
+        self._update(0, loss)
+        if self.critic is not None:
+            critic_loss, more = self.task.critic_loss()
+            self._update(1, critic_loss)
+            figures |= more
+        if self.device.type == "cpu" and self.ranks.count == 1:
+            self._check_finite(loss.item())
+        for name, value in {"loss": loss.detach(), **figures, "steps": 1.0}.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+
+    def _update(self, number: int, loss: torch.Tensor) -> None:
+        """Step one of the optimisers down its loss."""
+        optimizer = self._optimizers()[number]
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        clip = self.recipe.optimiser.clip_norm
+        if clip is not None:  # Lightning refuses to clip for fused optimisers
+            torch.nn.utils.clip_grad_norm_(
+                [p for g in optimizer.param_groups for p in g["params"]], clip
+            )
+        optimizer.step()
+
+    def _optimizers(self) -> list[LightningOptimizer]:
+        given = self.optimizers()
+        return given if isinstance(given, list) else [given]
+
+    def _check_finite(self, loss: float) -> None:
+        if not math.isfinite(loss):
             raise SpadError(
-                f"The loss became {figures['loss']} at step {self.step + 1}; expected a finite "
-                f"number; lower "
+                f"The loss became {loss} at step {self.step + 1}; expected a finite number; lower "
                 "--optimiser.lr or look for damaged scans."
             )
-        for name, value in figures.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
-        self.sums["steps"] = self.sums.get("steps", 0.0) + 1
-        return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         self.step += 1
@@ -179,6 +221,7 @@ class _Module(lightning.LightningModule):
             self.look()
         if self.step % schedule.checkpoint_every == 0:
             self.save()
+        self._ended = time.monotonic()
 
     def _give_way(self) -> None:
         """Wait while the viewer's worker has a job."""
@@ -202,21 +245,33 @@ class _Module(lightning.LightningModule):
             self.interrupted = stops > 0
         return 1.0 if self.interrupted else done
 
-    def _mean(self, figures: dict[str, float]) -> dict[str, float]:
-        """Take the mean of figures over the processes."""
-        if self.ranks.count == 1:
-            return figures
-        local = torch.tensor(list(figures.values()), dtype=torch.float64, device=self.device)
-        mean = sum_over_processes(local) / self.ranks.count
-        return dict(zip(figures, mean.tolist(), strict=True))
+    def _gather_sums(self) -> None:
+        """Make the sums plain numbers, the means over all processes.
+
+        Until then they stay on the device, so that a GPU need not be waited for at every step.
+        """
+        if "steps" not in self.sums:
+            return
+        local = torch.stack(
+            [
+                torch.as_tensor(v, dtype=torch.float64, device=self.device)
+                for v in self.sums.values()
+            ]
+        )
+        if self.ranks.count > 1:
+            local = sum_over_processes(local) / self.ranks.count
+        self.sums = dict(zip(self.sums, local.tolist(), strict=True))
+        self._check_finite(self.sums["loss"])
 
     def _log(self) -> None:
+        self._gather_sums()
         steps = self.sums.pop("steps")
         figures = {name: value / steps for name, value in self.sums.items()}
         now = time.monotonic()
         figures["lr"] = self.rate(self.done)
         figures["seconds_per_step"] = (now - self._since) / steps
-        self.sums, self._since = {}, now
+        figures["waiting_for_data"] = self._waited / max(now - self._since, 1e-9)
+        self.sums, self._since, self._waited = {}, now, 0.0
         self.writer.append_metrics(self.step, "train", figures)
         text = f"step {self.step}, loss {figures['loss']:.4f}"
         self.writer.update(self.step, text)
@@ -229,7 +284,8 @@ class _Module(lightning.LightningModule):
         self._looked = self.step
         self.model.eval()
         batches = [batch.to(self.device) for batch in self.validation]
-        with torch.no_grad(), self.trainer.precision_plugin.forward_context():
+        half, eager = self.trainer.precision_plugin.forward_context(), _eager()
+        with torch.no_grad(), half, eager:
             figures = self.trainer.strategy.broadcast(self.task.validate(batches))
             pictures = self.task.sample(batches[0])
         self.model.train()
@@ -237,26 +293,44 @@ class _Module(lightning.LightningModule):
         self.writer.add_sample(self.step, pictures)
         shown = ", ".join(f"{name} {value:.4f}" for name, value in list(figures.items())[:3])
         self.progress(self.clock.progress(self.step), f"step {self.step}, validation: {shown}")
-        if figures[self.task.score] > self.best:
-            self.best = figures[self.task.score]
+        score = self.task.score(figures, self.done)
+        if score > self.best:
+            self.best = score
             self.save()
             self.writer.mark_best(self.step)
+        if self.recipe.schedule.alarms:
+            self._listen(self.task.alarm(figures, self.clock.progress(self.step)))
+
+    def _listen(self, alarm: str | None) -> None:
+        """End the run at the third validation in a row that sounds an alarm."""
+        self._alarms = [*self._alarms, alarm] if alarm else []
+        if len(self._alarms) < PATIENCE or self.done >= 1:
+            return
+        self.save()
+        raise SpadError(f"Stopped at step {self.step}, since going on is hopeless. {alarm}")
 
     def save(self) -> None:
         """Write a checkpoint of this step, once."""
         if self._saved == self.step:
             return
+        self._gather_sums()
         weights, optimizer = self._gathered()
         self._saved = self.step
         if isinstance(self.writer, Follower):
             return
         with self.writer.checkpoint(self.step) as folder:
             file.save(folder / MODEL_FILE, self.model, self.task.card(self.step), weights=weights)
-            _write(folder / STATE_FILE, {**self._state(), "optimizer": optimizer})
+            _write(folder / STATE_FILE, {**self._state(), **self._critic(), "optimizer": optimizer})
+
+    def _critic(self) -> dict[str, Any]:
+        if self.critic is None:
+            return {}
+        state = self.trainer.optimizers[1].state_dict()
+        return {"critic": self.critic.state_dict(), "critic_optimizer": state}
 
     def _gathered(self) -> tuple[dict[str, Any] | None, dict[str, Any]]:
         """Give the weights (None if this process has all of them) and the optimiser's state."""
-        optimizer = self.optimizers().optimizer  # type: ignore[union-attr]
+        optimizer = self.trainer.optimizers[0]
         if not self._is_sharded:
             return None, optimizer.state_dict()
         from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict
@@ -274,6 +348,8 @@ class _Module(lightning.LightningModule):
             "step": self.step,
             "best": self.best,
             "sums": self.sums,
+            "alarms": self._alarms,
+            "task": self.task.state(),
             "elapsed": self.clock.elapsed(),
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
@@ -288,11 +364,15 @@ class _Module(lightning.LightningModule):
         }
 
     def take_up(self, checkpoint: Checkpoint) -> dict[str, Any]:
-        """Load weights, counters and random states; give back the optimiser's state."""
+        """Load weights, counters and random states; give back all that was kept."""
         model, _ = file.load(checkpoint.path / MODEL_FILE)
         self.model.load_state_dict(model.state_dict())
         state = torch.load(checkpoint.path / STATE_FILE, weights_only=True)
         self.step, self.best, self.sums = state["step"], state["best"], state["sums"]
+        self._alarms = state["alarms"]
+        self.task.take_up(state["task"])
+        if self.critic is not None:
+            self.critic.load_state_dict(state["critic"])
         self._saved = self.step
         self.clock = Clock(self.recipe.schedule, state["elapsed"])
         torch.set_rng_state(state["torch"])
@@ -301,11 +381,13 @@ class _Module(lightning.LightningModule):
         name, keys, *rest = state["numpy"]
         np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
         random.setstate(state["python"])
-        return state["optimizer"]
+        return state
 
-    def take_up_optimizer(self, state: dict[str, Any]) -> None:
-        """Load the optimiser's state, once Lightning has made it."""
-        optimizer = self.trainer.optimizers[0]
+    def take_up_optimizers(self, kept: dict[str, Any]) -> None:
+        """Load the states of the optimisers, once Lightning has made them."""
+        optimizer, state = self.trainer.optimizers[0], kept["optimizer"]
+        if self.critic is not None:
+            self.trainer.optimizers[1].load_state_dict(kept["critic_optimizer"])
         if not self._is_sharded:
             optimizer.load_state_dict(state)
             return
@@ -318,7 +400,7 @@ class _Module(lightning.LightningModule):
         set_optimizer_state_dict(self.model, optimizer, state, options=whole)
 
 
-class _LoadOptimizer(lightning.Callback):
+class _LoadOptimizers(lightning.Callback):
     def __init__(self, state: dict[str, Any]) -> None:
         self.state = state
 
@@ -326,7 +408,7 @@ class _LoadOptimizer(lightning.Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
         assert isinstance(pl_module, _Module)
-        pl_module.take_up_optimizer(self.state)
+        pl_module.take_up_optimizers(self.state)
 
 
 def fit(
@@ -369,8 +451,20 @@ def fit(
         step_back(_STEPS_BACK)
         if place.type == "cuda":
             torch.cuda.set_per_process_memory_fraction(ROOM)
+    if recipe.trainer.strategy == "fsdp" and task.critic is not None:
+        raise SpadError(
+            "A discriminator cannot be shared out by fsdp; use --trainer.strategy ddp or "
+            "--loss.adversarial 0."
+        )
+    sampler, workers = _placed(sampler, recipe, place)
+    for part in (task.model, task.critic):
+        if part is not None:
+            part.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    if recipe.trainer.compile and place.type == "cuda":
+        torch._dynamo.config.cache_size_limit = 64  # a version for each `da` and mode
+        task.model.compile(dynamic=False)
     module = _Module(task, recipe, writer, validation, progress, ranks)
-    callbacks = [_LoadOptimizer(module.take_up(checkpoint))] if checkpoint else []
+    callbacks = [_LoadOptimizers(module.take_up(checkpoint))] if checkpoint else []
     batches = Batches(sampler, module.step, recipe.schedule.steps)
     with _interrupts(module), _quiet():
         trainer = lightning.Trainer(
@@ -381,7 +475,6 @@ def fit(
             precision="bf16-mixed" if _half(recipe.precision, place) else "32-true",
             max_steps=-1,
             max_epochs=1,
-            gradient_clip_val=recipe.optimiser.clip_norm,
             callbacks=callbacks,  # type: ignore[arg-type]
             logger=False,
             enable_checkpointing=False,
@@ -390,13 +483,38 @@ def fit(
             use_distributed_sampler=False,
             default_root_dir=str(writer.run),
         )
-        loader = DataLoader(batches, batch_size=None, shuffle=False)
-        trainer.fit(module, loader)
+        trainer.fit(module, _loader(batches, workers, place))
         if not module.interrupted:
             module.look()
         module.save()
     if module.interrupted and ranks.leads:
         raise KeyboardInterrupt
+
+
+def _placed(sampler: Sampler, recipe: Recipe, place: torch.device) -> tuple[Sampler, int]:
+    """Put the scans onto the GPU if they take a small part of it, else make samples ahead.
+
+    Returns:
+        The sampler, and in how many processes of their own samples are made.
+    """
+    wanted = recipe.data.workers
+    if place.type == "cpu":
+        return sampler, wanted or 0
+    held = sampler.held()
+    if wanted is None and held is not None and held < DATA_SHARE * torch.cuda.mem_get_info()[0]:
+        return sampler.to(torch.device("cuda", torch.cuda.current_device())), 0
+    return sampler, min(MOST_WORKERS, os.cpu_count() or 1) if wanted is None else wanted
+
+
+def _loader(batches: Batches, workers: int, place: torch.device) -> DataLoader:
+    return DataLoader(
+        batches,
+        batch_size=None,
+        shuffle=False,
+        num_workers=workers,
+        pin_memory=workers > 0 and place.type == "cuda",
+        generator=torch.Generator(),  # else it draws from the state that a resume brings back
+    )
 
 
 def _write(path: Path, state: dict[str, Any]) -> None:
@@ -417,8 +535,10 @@ def _strategy(recipe: Recipe, ranks: Ranks) -> Any:
         return "auto"
     if recipe.trainer.strategy == "fsdp":
         return ModelParallelStrategy(data_parallel_size=ranks.count, tensor_parallel_size=1)
-    # a segmenter takes maps from between the transformer's blocks and never its last norm
-    return DDPStrategy(find_unused_parameters=recipe.task == "segmentation")
+    # a segmenter takes maps from between the transformer's blocks and never its last norm; the
+    # losses of a tokenizer and of its critic each leave out the other's weights
+    partial = recipe.task == "segmentation" or recipe.loss.adversarial > 0
+    return DDPStrategy(find_unused_parameters=partial)
 
 
 def _blocks(model: nn.Module) -> list[nn.Module]:
@@ -454,6 +574,11 @@ def _interrupts(module: _Module) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _eager() -> AbstractContextManager[None]:
+    """Run uncompiled: every crop of a validation would be compiled for a few batches."""
+    return torch.compiler.set_stance("force_eager")
 
 
 @contextmanager

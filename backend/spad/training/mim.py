@@ -20,13 +20,11 @@ from spad.models.tokenizer import Tokenizer
 from spad.models.vit import MaskedImageModel
 from spad.training.pictures import gray, middle, sheet
 from spad.training.recipe import Recipe
-from spad.training.task import Figures, to_model_range
+from spad.training.task import Figures, PlainTask, Terms, to_model_range
 
 
-class MaskedImageTask:
+class MaskedImageTask(PlainTask):
     """See `Task`."""
-
-    score = "negative_cross_entropy"
 
     def __init__(self, recipe: Recipe, card: Card) -> None:
         self.tokenizer: Tokenizer = file.load(zoo.find(recipe.tokenizer).path, kind="tokenizer")[0]
@@ -49,10 +47,8 @@ class MaskedImageTask:
         """Give predicted logits (B, L, K), the tokenizer's probabilities and which are masked."""
         self.tokenizer.to(batch.image.device)
         with torch.no_grad():
-            logits = self.tokenizer.encode(
-                to_model_range(batch.image, self.tokenizer.in_channels), batch.da
-            )
-            target = F.softmax(logits.float(), -1).flatten(1, 3)
+            x = to_model_range(batch.image, self.tokenizer.in_channels)
+            target = self.tokenizer.probabilities(x, batch.da).flatten(1, 3)
         tokens, ratio, start = target.shape[1], self.recipe.mask_ratio, batch.first
         seeds = [[self.recipe.seed, batch.step, start + n, 0x3A5C] for n in range(len(target))]
         masks = [random_mask(tokens, ratio, np.random.default_rng(seed)) for seed in seeds]
@@ -74,13 +70,18 @@ class MaskedImageTask:
         hidden = masked.unflatten(1, grid).float()[:, None]
         hidden = F.interpolate(hidden, scale_factor=[float(n) for n in factors])[:, 0]
         hidden = hidden[:, : size[0], : size[1], : size[2]]
-        columns = (batch.image[:, 0], batch.image[:, 0] * (1 - hidden), (found.mean(1) + 1) / 2)
+        scan = batch.image.mean(1)
+        columns = (scan, scan * (1 - hidden), (found.mean(1) + 1) / 2)
         return sheet([[gray(part) for part in middle(column)] for column in columns])
 
-    def loss(self, batch: Batch, progress: float) -> tuple[torch.Tensor, Figures]:
+    def loss(self, batch: Batch, progress: float) -> tuple[torch.Tensor, Terms]:
         """See `Task`."""
         terms = self._terms(batch)
-        return terms.cross_entropy, {"kl": terms.divergence.item()}
+        return terms.cross_entropy, {"kl": terms.divergence.detach()}
+
+    def score(self, figures: Figures, progress: float) -> float:
+        """See `Task`."""
+        return -figures["cross_entropy"]
 
     def validate(self, batches: Sequence[Batch]) -> Figures:
         """Cross entropy and divergence at masked tokens, in nats."""
@@ -90,5 +91,4 @@ class MaskedImageTask:
         return {
             "cross_entropy": cross_entropy,
             "kl": divergence,
-            "negative_cross_entropy": -cross_entropy,
         }

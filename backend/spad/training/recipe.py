@@ -41,12 +41,26 @@ class Loss:
         entropy: lambda 2, on the mean entropy of a token.
         prior_start: fraction of the run at which the regulariser begins to rise.
         prior_full: fraction of the run at which it has its full weight.
+        perceptual: weight of LPIPS; the authors' is 1, and 0 needs no weights.
+        perceptual_weights: files that together hold the weights of VGG-16 and LPIPS.
+        adversarial: weight of the discriminator's term; the authors' is 3e-3, 0 trains none.
+        adversarial_gate: the term counts only while the discriminator's loss is at most this.
+        adversarial_adaptive: multiply the weight by VQGAN's ratio of gradients.
+        critic_channels: widths of the discriminator.
+        critic_lr: its learning rate.
     """
 
     divergence: float = 1.0
     entropy: float = 0.2
     prior_start: float = 0.1
     prior_full: float = 0.3
+    perceptual: float = 0.0
+    perceptual_weights: list[str] = field(default_factory=list)
+    adversarial: float = 0.0
+    adversarial_gate: float = 0.025
+    adversarial_adaptive: bool = False
+    critic_channels: list[int] = field(default_factory=lambda: [128, 256, 512])
+    critic_lr: float = 1e-3
 
 
 @dataclass
@@ -60,6 +74,7 @@ class Schedule:
         validate_every: steps between validations.
         checkpoint_every: steps between checkpoints.
         validation_batches: fixed batches that a validation looks at.
+        alarms: end a run early whose figures say that it is hopeless.
     """
 
     steps: int = 1000
@@ -68,6 +83,7 @@ class Schedule:
     validate_every: int = 100
     checkpoint_every: int = 100
     validation_batches: int = 8
+    alarms: bool = True
 
 
 @dataclass
@@ -81,6 +97,7 @@ class TrainerOptions:
         strategy: "ddp" (every process holds the model) or "fsdp" (its parts are shared out).
         leave_room: stop between two steps while the viewer's worker has a job for the same device,
             and take at most 60 % of a GPU's memory.
+        compile: let torch compile the model once for each `da`, on a GPU; pays in long runs.
     """
 
     accelerator: str = "auto"
@@ -88,6 +105,7 @@ class TrainerOptions:
     num_nodes: int = 1
     strategy: str = "ddp"
     leave_room: bool = False
+    compile: bool = False
 
 
 @dataclass

@@ -17,13 +17,11 @@ from spad.losses.segmentation import deep_supervision_loss, merge_unlabelled
 from spad.models.segmenter import Segmenter
 from spad.training.pictures import gray, middle, overlaid, sheet
 from spad.training.recipe import Recipe
-from spad.training.task import Figures, to_model_range
+from spad.training.task import Figures, PlainTask, Terms, to_model_range
 
 
-class SegmentationTask:
+class SegmentationTask(PlainTask):
     """See `Task`."""
-
-    score = "dice"
 
     def __init__(self, recipe: Recipe, card: Card, cohort: Cohort) -> None:
         self.names = cohort.label_names
@@ -34,7 +32,7 @@ class SegmentationTask:
         """See `Task`."""
         return self._card
 
-    def loss(self, batch: Batch, progress: float) -> tuple[torch.Tensor, Figures]:
+    def loss(self, batch: Batch, progress: float) -> tuple[torch.Tensor, Terms]:
         """See `Task`."""
         assert batch.labels is not None and batch.known is not None
         heads = self.model(to_model_range(batch.image, self.model.in_channels), batch.da)
@@ -51,6 +49,10 @@ class SegmentationTask:
             for labels in (batch.labels, found)
         ]
         return sheet([scans, *drawn])
+
+    def score(self, figures: Figures, progress: float) -> float:
+        """See `Task`."""
+        return figures["dice"]
 
     def validate(self, batches: Sequence[Batch]) -> Figures:
         """Dice of each label over all voxels of the batches, and the mean over those that occur."""

@@ -13,8 +13,9 @@ from torch import nn
 from spad.checkpoints import file, zoo
 from spad.checkpoints.card import Card
 from spad.data.cohort import Cohort, Contract, model_contracts, prepare
-from spad.data.folder import Folder, read_folder
-from spad.data.samples import Sampler, Size, token_crop, window_crop
+from spad.data.folder import Folder, read_source
+from spad.data.samples import Sampler
+from spad.data.store import Store
 from spad.errors import SpadError
 from spad.progress import Progress, silent
 from spad.training import runs
@@ -46,7 +47,7 @@ def train(
 
     Args:
         recipe: "tokenizer", "mim", "segmentation", or a YAML file.
-        data: folders of scans, see `spad.data.folder`.
+        data: folders of scans, see `spad.data.folder`, or stores of `spad prepare`.
         out: the run's folder; where it is in use, a number is added.
         preset: "tiny", "small" or "base"; the first of the recipe when None.
         steps: generator updates.
@@ -69,16 +70,14 @@ def train(
         steps=steps or resolved.schedule.steps,
         minutes=minutes or resolved.schedule.minutes,
     )
-    sources = [str(Path(path).resolve()) for path in data]
-    resolved = dataclasses.replace(
-        resolved, schedule=schedule, seed=seed, init=init, sources=sources
-    )
-    folders = _folders(resolved)
+    paths = [str(Path(path).resolve()) for path in data]
+    resolved = dataclasses.replace(resolved, schedule=schedule, seed=seed, init=init, sources=paths)
+    sources = _sources(resolved)
     if init:
         zoo.find(init)
     ranks = Ranks.of(resolved.trainer)
     run = ranks.share(lambda: runs.create(runs.new_run_path(out), dataclasses.asdict(resolved)))
-    _run(run, resolved, folders, None, progress, ranks)
+    _run(run, resolved, sources, None, progress, ranks)
     return run
 
 
@@ -95,7 +94,7 @@ def resume(run: str | Path, progress: Progress = silent) -> Path:
     ranks = Ranks.of(recipe.trainer)
     ranks.share(lambda: _resumable(path))
     checkpoint = runs.load_checkpoint_folder(path) if runs.checkpoint_steps(path) else None
-    _run(path, recipe, _folders(recipe), checkpoint, progress, ranks)
+    _run(path, recipe, _sources(recipe), checkpoint, progress, ranks)
     return path
 
 
@@ -112,7 +111,7 @@ def _resumable(run: Path) -> Path:
 def _run(
     run: Path,
     recipe: Recipe,
-    folders: Sequence[Folder],
+    sources: Sequence[Folder | Store],
     checkpoint: runs.Checkpoint | None,
     progress: Progress,
     ranks: Ranks,
@@ -121,12 +120,12 @@ def _run(
         progress = silent
     with runs.RunWriter(run) if ranks.leads else Follower(run) as writer:
         writer.rewind(checkpoint.step if checkpoint else 0)
-        cohort = _cohort(recipe, folders, progress)
+        scans = cohort(recipe, sources, progress)
         torch.manual_seed(recipe.seed)
-        task = _task(recipe, cohort)
+        task = _task(recipe, scans)
         if recipe.init and checkpoint is None:
             writer.log(start_from(task.model, recipe.init))
-        train_sampler, validation = _samplers(recipe, cohort, ranks)
+        train_sampler, validation = samplers(recipe, scans, ranks)
         batches = (
             [validation.batch(i) for i in range(recipe.schedule.validation_batches)]
             if validation
@@ -140,17 +139,18 @@ def _run(
         )
 
 
-def _folders(recipe: Recipe) -> list[Folder]:
-    return [read_folder(path, recipe.data.validation) for path in recipe.sources]
+def _sources(recipe: Recipe) -> list[Folder | Store]:
+    return [read_source(path, recipe.data.validation) for path in recipe.sources]
 
 
 def _working_spacing(recipe: Recipe) -> dict[str, float] | None:
     return None if recipe.data.in_plane_mm is None else {"in_plane": recipe.data.in_plane_mm}
 
 
-def _cohort(recipe: Recipe, folders: Sequence[Folder], progress: Progress) -> Cohort:
+def cohort(recipe: Recipe, sources: Sequence[Folder | Store], progress: Progress) -> Cohort:
+    """Decode the scans that a recipe trains on and is validated on."""
     return prepare(
-        folders,
+        sources,
         Contract(model_contracts(), _working_spacing(recipe)),
         with_labels=recipe.task == "segmentation",
         phantom_count=recipe.data.phantoms,
@@ -159,15 +159,12 @@ def _cohort(recipe: Recipe, folders: Sequence[Folder], progress: Progress) -> Co
     )
 
 
-def _samplers(recipe: Recipe, cohort: Cohort, ranks: Ranks) -> tuple[Sampler, Sampler | None]:
-    def crop(da: int) -> Size:
-        options = recipe.data
-        return window_crop(da, options.window) if classes else token_crop(da, options.tokens)
-
-    classes = len(cohort.label_names) + 1 if cohort.label_names else 0
-    train_scans, kept = cohort.part(validation=False), cohort.part(validation=True)
+def samplers(recipe: Recipe, scans: Cohort, ranks: Ranks) -> tuple[Sampler, Sampler | None]:
+    """Give where the batches of training and of validation (None without such scans) come from."""
+    classes = len(scans.label_names) + 1 if scans.label_names else 0
+    train_scans, kept = scans.part(validation=False), scans.part(validation=True)
     sampler = Sampler(
-        *(train_scans, recipe.data, crop),
+        *(train_scans, recipe.data),
         classes=classes,
         seed=recipe.seed,
         augment=True,
@@ -178,23 +175,23 @@ def _samplers(recipe: Recipe, cohort: Cohort, ranks: Ranks) -> tuple[Sampler, Sa
         return sampler, None
     # every process looks at all of a batch
     whole = dataclasses.replace(recipe.data, batch=recipe.data.batch * ranks.count)
-    return sampler, Sampler(kept, whole, crop, classes=classes, seed=recipe.seed + 1, augment=False)
+    return sampler, Sampler(kept, whole, classes=classes, seed=recipe.seed + 1, augment=False)
 
 
-def _task(recipe: Recipe, cohort: Cohort) -> Task:
-    card = _card(recipe, cohort)
+def _task(recipe: Recipe, scans: Cohort) -> Task:
+    card = _card(recipe, scans)
     if recipe.task == "tokenizer":
         return TokenizerTask(recipe, card)
     if recipe.task == "mim":
         return MaskedImageTask(recipe, card)
-    return SegmentationTask(recipe, card, cohort)
+    return SegmentationTask(recipe, card, scans)
 
 
-def _card(recipe: Recipe, cohort: Cohort) -> Card:
+def _card(recipe: Recipe, scans: Cohort) -> Card:
     contracts = model_contracts()
     segmenting = recipe.task == "segmentation"
     if segmenting:
-        contracts = {m: contracts.get(m, contracts["*"]) for m in cohort.modality_labels()}
+        contracts = {m: contracts.get(m, contracts["*"]) for m in scans.modality_labels()}
     return Card(
         kind=KINDS[recipe.task],
         name=f"{recipe.task}-{recipe.preset}",
@@ -203,11 +200,11 @@ def _card(recipe: Recipe, cohort: Cohort) -> Card:
         working_spacing=_working_spacing(recipe),
         window=recipe.data.window if segmenting else None,
         tokenizer=recipe.tokenizer if recipe.task == "mim" else None,
-        labels=cohort.label_names,
-        modality_labels=cohort.modality_labels() if segmenting else {},
+        labels=scans.label_names,
+        modality_labels=scans.modality_labels() if segmenting else {},
         provenance={
             "preset": recipe.preset,
-            "data": sorted(scan.name for scan in cohort.part(validation=False) if not scan.phantom),
+            "data": sorted(scan.name for scan in scans.part(validation=False) if not scan.phantom),
             "phantoms": recipe.data.phantoms,
             "init": recipe.init,
             "seed": recipe.seed,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -13,34 +13,71 @@ from spad.checkpoints.card import Card
 from spad.data.samples import Batch
 
 Figures = dict[str, float]
+Terms = dict[str, torch.Tensor | float]
 
 
 class Task(Protocol):
-    """One kind of training.
-
-    Attributes:
-        score: the validation figure by which the best checkpoint is chosen, the higher the better.
-    """
-
-    score: str
+    """One kind of training."""
 
     @property
     def model(self) -> nn.Module:
         """The model that is trained."""
 
-    def loss(self, batch: Batch, progress: float) -> tuple[torch.Tensor, Figures]:
+    @property
+    def critic(self) -> nn.Module | None:
+        """What is trained against the model, or None."""
+
+    def loss(self, batch: Batch, progress: float) -> tuple[torch.Tensor, Terms]:
         """Loss of a batch and its terms; `progress` is the fraction of the run that is done."""
+
+    def critic_loss(self) -> tuple[torch.Tensor, Terms]:
+        """Loss of the critic on the batch that `loss` saw last."""
 
     def validate(self, batches: Sequence[Batch]) -> Figures:
         """Figures on fixed batches of scans that are not trained on."""
 
+    def score(self, figures: Figures, progress: float) -> float:
+        """Judge a checkpoint by its validation figures: the best is the one with the highest."""
+
     def sample(self, batch: Batch) -> np.ndarray:
         """Show what the model makes of a batch: (H, W, 3) uint8, a row for each sample."""
+
+    def alarm(self, figures: Figures, progress: float) -> str | None:
+        """Say in one sentence why a run with these validation figures is hopeless, if it is."""
+
+    def state(self) -> dict[str, float]:
+        """Give what a resumed run needs beside weights and optimisers."""
+
+    def take_up(self, state: Mapping[str, float]) -> None:
+        """Take what `state` gave."""
 
     def card(self, step: int) -> Card:
         """The card of the model after `step` updates."""
 
 
+class PlainTask:
+    """What a task is that has no critic, no alarm and nothing to remember."""
+
+    critic: nn.Module | None = None
+
+    def critic_loss(self) -> tuple[torch.Tensor, Terms]:
+        """See `Task`."""
+        raise TypeError(f"{type(self).__name__} has no critic.")
+
+    def alarm(self, figures: Figures, progress: float) -> str | None:
+        """See `Task`."""
+        return None
+
+    def state(self) -> dict[str, float]:
+        """See `Task`."""
+        return {}
+
+    def take_up(self, state: Mapping[str, float]) -> None:
+        """See `Task`."""
+
+
 def to_model_range(image: torch.Tensor, channels: int) -> torch.Tensor:
-    """[0, 1] gray (B, 1, D, H, W) -> [-1, 1] with the model's number of channels."""
+    """[0, 1] (B, C, D, H, W), gray or in colour -> [-1, 1] with the model's number of channels."""
+    if image.shape[1] > channels:
+        image = image.mean(1, keepdim=True)
     return (2 * image - 1).expand(-1, channels, -1, -1, -1)

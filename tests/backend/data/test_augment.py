@@ -28,7 +28,7 @@ def test_a_mirror_and_a_quarter_turn() -> None:
 
 def test_labels_stay_whole_numbers_where_the_scan_is_interpolated() -> None:
     labels = (SCAN * 5).floor()
-    matrix = random_matrix(np.random.default_rng(1), (0.8, 1.2), 30, flips=True)
+    matrix = random_matrix(np.random.default_rng(1), (1.1, 1.1), 30, 0, flips=True)
     found = resample_crop(labels, CENTRE, (6, 8, 10), matrix, mode="nearest")
     assert set(found.unique().tolist()) <= {0.0, 1.0, 2.0, 3.0, 4.0}
 
@@ -38,12 +38,35 @@ def test_beyond_the_scan_its_last_voxels_are_repeated() -> None:
     assert torch.equal(crop[..., 2], crop[..., 3])
 
 
-def test_zoom_stays_in_its_range_and_keeps_the_ratio_of_axes() -> None:
+def test_depth_and_plane_have_their_own_scale() -> None:
     for seed in range(20):
-        matrix = random_matrix(np.random.default_rng(seed), (0.8, 1.25), 45, flips=True)
-        scales = np.linalg.norm(matrix, axis=0)
-        assert scales == pytest.approx([scales[0]] * 3)
-        assert 0.8 <= scales[0] <= 1.25
+        rng = np.random.default_rng(seed)
+        matrix = random_matrix(rng, (0.8, 1.25), 45, 0, flips=True)
+        assert np.linalg.norm(matrix, axis=0) == pytest.approx([0.8, 1.25, 1.25])
+
+
+def test_a_tilt_turns_space_and_not_voxels() -> None:
+    spacing = (3.0, 1.5, 1.5)
+    rng = np.random.default_rng(0)
+    matrix = random_matrix(rng, (1.0, 1.0), 90, 30, flips=False, spacing=spacing)
+    in_mm = np.diag(spacing) @ matrix @ np.diag(1 / np.array(spacing))
+    assert in_mm @ in_mm.T == pytest.approx(np.eye(3), abs=1e-9)
+    assert abs(matrix[0, 1]) > 0.01
+
+
+def test_beyond_the_scan_its_mirror_image_for_tokens() -> None:
+    crop = resample_crop(
+        SCAN, np.array([9.5, 14.5, 39.5]), (2, 2, 4), np.eye(3), beyond="reflection"
+    )
+    assert torch.equal(crop[..., 2], crop[..., 1])
+    assert torch.equal(crop[..., 3], crop[..., 0])
+
+
+def test_channels_are_taken_alike() -> None:
+    colours = torch.stack([SCAN, 2 * SCAN])
+    crop = resample_crop(colours, CENTRE, (6, 8, 10), np.eye(3))
+    torch.testing.assert_close(crop[1], 2 * crop[0])
+    torch.testing.assert_close(crop[0], resample_crop(SCAN, CENTRE, (6, 8, 10), np.eye(3)))
 
 
 def test_intensities_stay_in_range_and_follow_the_generator() -> None:

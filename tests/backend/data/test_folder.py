@@ -42,7 +42,8 @@ def test_labels_are_numbered_by_name_across_folders(tmp_path: Path) -> None:
     assert liver_of_two is not None
     assert set(liver_of_two.unique().tolist()) == {0, 2, 3}
     assert by_name["two/07"].known == (2, 3)
-    image = by_name["two/07"].image.float()
+    scan = by_name["two/07"]
+    image = scan.unit(scan.image[:, :, :, :])[0]
     assert image[liver_of_two == 2].mean() == pytest.approx((50 + 125) / 400, abs=1e-3)
 
 

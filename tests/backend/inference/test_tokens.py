@@ -34,6 +34,7 @@ pytestmark = pytest.mark.usefixtures("home")
 TOKENIZE_KEYS = {
     *("model", "da", "grid", "psnr", "ssim", "l1", "l1_unit", "codes_used", "perplexity"),
     *("mean_entropy", "mean_kl_to_uniform", "position_information", "trilinear"),
+    *("limits", "codes", "dead_codes", "usage", "slice_error"),
     *("device", "stepped_down", "seconds"),
 }
 MASK_KEYS = {
@@ -81,12 +82,16 @@ class TestTokenize:
         model, card = loaded("tok", "cpu")
         made = model_input(scan, card)
         with torch.inference_mode():
-            decoded, logits = model(made.tensor[None], 0)
+            logits = model.encode(made.tensor[None], 0)
+            decoded = model.decode(logits.softmax(-1), 0, made.tensor.shape[-3:])
         p = logits[0].softmax(-1).numpy()
         wanted = (decoded[0, 0].numpy() * 0.5 + 0.5).clip(0, 1) * 400 - 125
         got = to_canonical(result.reconstruction, depth_first=True)[0]
         assert np.allclose(got, wanted, atol=0.01)
         assert np.array_equal(result.codes.array, p.argmax(-1))
+        assert np.allclose(result.probabilities, p, atol=1e-6)
+        assert np.allclose(result.entropy.array, -(p * np.log(p)).sum(-1), atol=1e-4)
+        assert np.array_equal(result.entropy.affine, result.codes.affine)
         usage = p.reshape(-1, CODES).mean(0)
         entropy = -(p * np.log(p)).sum(-1).mean()
         report = result.report

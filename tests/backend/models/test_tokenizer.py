@@ -24,7 +24,7 @@ def model() -> Tokenizer:
 @torch.no_grad()
 def test_any_shape_comes_back(model: Tokenizer, da: int, shape: tuple[int, int, int]):
     x = torch.rand(2, 1, *shape) * 2 - 1
-    reconstruction, logits = model(x, da)
+    reconstruction, logits, _ = model(x, da)
     factors = model.token_factors(da)
     grid = tuple(math.ceil(n / f) for n, f in zip(shape, factors, strict=True))
     assert factors == (max(16 >> da, 1), 16, 16)
@@ -62,7 +62,7 @@ def test_samples_of_a_batch_do_not_mix(model: Tokenizer):
 
 def test_every_weight_gets_a_gradient(model: Tokenizer):
     trained = copy.deepcopy(model).train()
-    reconstruction, _ = trained(torch.rand(1, 1, 8, 32, 32) * 2 - 1, 2)
+    reconstruction = trained(torch.rand(1, 1, 8, 32, 32) * 2 - 1, 2).image
     reconstruction.square().mean().backward()
     silent = [n for n, p in trained.named_parameters() if p.grad is None or not p.grad.abs().any()]
     assert silent == []

@@ -34,7 +34,7 @@ OFTEN = {
     "schedule.checkpoint_every": "2",
     "schedule.validation_batches": "1",
 }
-UNLIKE = ("time", "seconds_per_step")
+UNLIKE = ("time", "seconds_per_step", "waiting_for_data")
 
 
 def arguments(task: str, folder: Path, out: Path, steps: int, **more: str) -> list[str]:

@@ -49,7 +49,11 @@ def run_of(
 
 def metrics(run: Path) -> list[dict[str, Any]]:
     return [
-        {k: v for k, v in record.items() if k not in ("time", "seconds_per_step")}
+        {
+            k: v
+            for k, v in record.items()
+            if k not in ("time", "seconds_per_step", "waiting_for_data")
+        }
         for record in runs.read_metrics(run).records
     ]
 
