@@ -76,7 +76,7 @@ class RunningJob(QObject):
 
     def start(self) -> None:
         """Send the request to the worker."""
-        self._activity = _activity(self._title, self.cancel)
+        self._activity = _activity(self._title, self.cancel) if self._title else None
         self._began = time.monotonic()
         _shared.running.add(self)
         self._job = client().submit(
@@ -157,6 +157,11 @@ def run(dock: QWidget, request: Request, title: str) -> RunningJob:
     """Make a job for a dock; connect its signals, then `start` it.
 
     When the dock's window is closed for good, the worker ends.
+
+    Args:
+        dock: whose job it is.
+        request: the work.
+        title: what napari's activity dock calls it; "" keeps it out of there (a slider's work).
     """
     _watch(dock)
     return RunningJob(request, title)

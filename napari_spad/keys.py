@@ -12,6 +12,7 @@ from napari_spad import layers, notify, toggles, windows
 from spad.errors import SpadError
 
 TOGGLE = "napari-spad:image_or_labels"
+BLINK = "napari-spad:blink"
 _free: dict[str, str] = {}
 
 
@@ -117,9 +118,18 @@ def napari_spad_image_or_labels(viewer: ViewerModel) -> None:
     switch_labels(viewer)
 
 
+def napari_spad_blink(viewer: ViewerModel) -> None:
+    """Blink between the scan and what a model made of it, or stop that."""
+    from napari_spad.widgets import compare
+
+    if not compare.blink(viewer):
+        viewer.status = "Nothing to blink: tokenize or mask a scan first."
+
+
 KEYS = (
     *(_window_key(number) for number in (*range(1, len(windows.CT) + 1), windows.OWN_KEY)),
     Key(TOGGLE, "Ctrl+L", "Turn image into labels or back", napari_spad_image_or_labels),
+    Key(BLINK, "Ctrl+B", "Blink between scan and reconstruction", napari_spad_blink),
 )
 
 

@@ -225,9 +225,14 @@ def role_of(layer: Layer) -> str | None:
     return "labels" if role == "scan" and is_labels(layer) else role
 
 
-def scan_volume(layer: Layer) -> Volume | None:
-    """Give the scan that an image layer shows, or None if it shows none on an open grid."""
-    if not is_image(layer):
+def scan_volume(layer: Layer, *, colours: bool = False) -> Volume | None:
+    """Give the scan that an image layer shows, or None if it shows none on an open grid.
+
+    Args:
+        layer: any layer.
+        colours: whether a scan in colours counts.
+    """
+    if not is_image(layer) and not (colours and is_colours(layer)):
         return None
     try:
         return volume_of(layer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from spad.volumes.volume import Volume
 
 MODALITIES = ("CT", "MR")
+_BRIEF = 120
 _ASK = "choose ..."
 
 
@@ -88,20 +90,27 @@ class LayerChooser(Chooser):
 
 
 class ScanChooser(LayerChooser):
-    """A choice among the scans that are open."""
+    """A choice among the scans that are open; those in colours only if they are taken."""
 
-    def __init__(self, viewer: Viewer) -> None:
-        super().__init__(viewer, is_scan, "no scan is open")
+    def __init__(self, viewer: Viewer, *, colours: bool = False) -> None:
+        super().__init__(viewer, is_any_scan if colours else is_scan, "no scan is open")
 
     @property
     def volume(self) -> Volume | None:
         """The chosen scan, or None."""
-        return None if self.layer is None else layers.scan_volume(self.layer)
+        return None if self.layer is None else layers.scan_volume(self.layer, colours=True)
 
 
 def is_scan(layer: Layer) -> bool:
     """Whether a layer shows a scan that a person opened, and not a result of ours."""
-    if not layers.is_image(layer) or layers.role_of(layer) not in ("scan", None):
+    return layers.is_image(layer) and is_any_scan(layer)
+
+
+def is_any_scan(layer: Layer) -> bool:
+    """Do as `is_scan`, for scans in colours too."""
+    if not (layers.is_image(layer) or layers.is_colours(layer)):
+        return False
+    if layers.role_of(layer) not in ("scan", None):
         return False
     return layers.grid_of_layer(layer) is not None
 
@@ -122,6 +131,10 @@ class ModalityChooser(Chooser):
         self.setEnabled(volume is not None)
         if volume is None:
             return
+        if volume.rgb:
+            self.addItem("colour picture")
+            self.setEnabled(False)
+            return
         told = volume.modality
         options = list(MODALITIES)
         if told is None:
@@ -134,7 +147,7 @@ class ModalityChooser(Chooser):
     @property
     def reason(self) -> str:
         """Say why this modality is shown."""
-        if self._volume is None:
+        if self._volume is None or self._volume.rgb:
             return ""
         if self._volume.source.uuid in self._said:
             return "as you said"
@@ -150,7 +163,12 @@ class ModalityChooser(Chooser):
 
     def _say(self) -> None:
         said = self.currentText()
-        if self._volume is None or said == _ASK or said == self._volume.modality:
+        if (
+            self._volume is None
+            or self._volume.rgb
+            or said == _ASK
+            or said == self._volume.modality
+        ):
             return
         self._said.add(self._volume.source.uuid)
         self._volume = self._volume.with_modality(said)
@@ -168,8 +186,13 @@ class ModelChooser(QComboBox):
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(12)
 
-    def offer(self, modality: str | None) -> None:
-        """List the models that take a modality; the default one is chosen."""
+    def offer(self, modality: str | None, without: str = "") -> None:
+        """List the models that take a modality; the default one is chosen.
+
+        Args:
+            modality: of the scan; None lists all.
+            without: the name of one that is left out.
+        """
         from spad.checkpoints import zoo
         from spad.errors import SpadError
 
@@ -177,7 +200,7 @@ class ModelChooser(QComboBox):
         self._entries = [
             entry
             for entry in zoo.models()
-            if entry.kind == self._kind and entry.card.covers(modality)
+            if entry.kind == self._kind and entry.card.covers(modality) and entry.name != without
         ]
         try:
             wanted = zoo.default(self._kind, modality).name
@@ -204,17 +227,24 @@ class ModelChooser(QComboBox):
         if entry is None:
             return "No model of this kind takes such a scan."
         scans = ", ".join(sorted(entry.card.intensity)).replace("*", "any scan")
-        licence = f"; {entry.card.licence}" if entry.card.licence else ""
+        licence = f"; {brief(entry.card.licence)}" if entry.card.licence else ""
         return f"{entry.origin}, for {scans}{licence}"
 
     @property
     def details(self) -> str:
-        """Give the chosen model's provenance and validation figures, line by line."""
+        """Give the chosen model's licence, provenance and validation figures, line by line."""
         entry = self.entry
         if entry is None:
             return ""
         card = entry.card
-        lines = [str(entry.path)]
+        lines = [str(entry.path), *textwrap.wrap(f"licence: {card.licence}", 100)]
         for name, values in (("provenance", card.provenance), ("validation", card.validation)):
             lines += [f"{name}: {key}: {value}" for key, value in values.items()]
         return "\n".join(line if len(line) <= 160 else line[:157] + "..." for line in lines)
+
+
+def brief(licence: str) -> str:
+    """Give the beginning of a licence that is too long for a dock."""
+    if len(licence) <= _BRIEF:
+        return licence
+    return textwrap.shorten(licence, _BRIEF, placeholder=" ... (all of it on hovering)")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from qtpy.QtWidgets import QWidget
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QLabel, QWidget
 
 from napari_spad.widgets.forms import Form, column, text
 from napari_spad.widgets.organs import number
@@ -30,20 +32,35 @@ class Figures(QWidget):
         Args:
             rows: name, value and meaning of each figure.
         """
+        self.show_columns({"": rows})
+
+    def show_columns(self, columns: Mapping[str, Sequence[Row]]) -> None:
+        """Show the same rows of several reports side by side; `values` are the first's.
+
+        Args:
+            columns: a heading for each (none where it is empty) and its rows.
+        """
         self._body.deleteLater()
         self._body = QWidget()
         self._layout.addWidget(self._body)
-        self.values = {name: value for name, value, _ in rows}
-        if not rows:
+        first = next(iter(columns.values()))
+        self.values = {name: value for name, value, _ in first}
+        if not first:
             column(self._body, bare=True).addWidget(text(self._hint, faint=True))
             return
         form = Form()
         form.setContentsMargins(0, 0, 0, 0)
         self._body.setLayout(form)
-        for name, value, meaning in rows:
-            words = text(value)
-            words.setToolTip(meaning)
-            form.add(name, words)
+        for at, heading in enumerate(columns):
+            if heading:
+                form.setColumnStretch(1 + at, 1)
+                form.addWidget(text(heading, faint=True), 0, 1 + at)
+        for line, (name, _, meaning) in enumerate(first, start=1):
+            form.addWidget(QLabel(name), line, 0, Qt.AlignmentFlag.AlignTop)
+            for at, rows in enumerate(columns.values()):
+                words = text(rows[line - 1][1])
+                words.setToolTip(meaning)
+                form.addWidget(words, line, 1 + at)
 
 
 def tokenizer_rows(report: dict[str, Any], codes: int) -> list[Row]:
@@ -78,6 +95,11 @@ def tokenizer_rows(report: dict[str, Any], codes: int) -> list[Row]:
             "Perplexity",
             f"{number(report.get('perplexity'), 1)} of {codes}",
             "How many codes are in even use: exp of the entropy of the mean distribution",
+        ),
+        (
+            "Entropy",
+            f"{number(report.get('mean_entropy'), 2)} of {number(math.log(codes), 2)} nats",
+            "Mean over tokens of the entropy of their codes; the most if all codes were even",
         ),
     ]
 

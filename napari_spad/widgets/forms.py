@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
     QMainWindow,
     QScrollArea,
     QSizePolicy,
+    QToolButton,
     QVBoxLayout,
     QWidget,
 )
@@ -106,6 +107,47 @@ class Form(QGridLayout):
             self.addLayout(field, at, 1)
         else:
             self.addWidget(field, at, 1)
+
+
+class Section(QWidget):
+    """A part of a dock under a heading that folds and unfolds it.
+
+    Args:
+        title: the heading.
+        body: what is folded.
+        unfolded: whether it is open at first.
+    """
+
+    def __init__(self, title: str, body: QWidget, *, unfolded: bool = True) -> None:
+        super().__init__()
+        self.heading = QToolButton()
+        self.heading.setText(title)
+        self.heading.setCheckable(True)
+        self.heading.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        self.heading.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.heading.setStyleSheet("QToolButton { font-weight: bold; text-align: left; }")
+        self.body = body
+        layout = column(self, bare=True)
+        layout.setSpacing(3)
+        layout.addWidget(self.heading)
+        layout.addWidget(body)
+        self.heading.toggled.connect(self._fold)
+        self.heading.setChecked(unfolded)
+        self._fold(unfolded)
+
+    @property
+    def unfolded(self) -> bool:
+        """Whether its body is shown."""
+        return self.heading.isChecked()
+
+    def unfold(self, unfolded: bool = True) -> None:
+        """Show its body, or fold it away."""
+        self.heading.setChecked(unfolded)
+
+    def _fold(self, unfolded: bool) -> None:
+        arrow = Qt.ArrowType.DownArrow if unfolded else Qt.ArrowType.RightArrow
+        self.heading.setArrowType(arrow)
+        self.body.setVisible(unfolded)
 
 
 class Chooser(QComboBox):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from qtpy.QtWidgets import QVBoxLayout, QWidget
@@ -30,12 +31,13 @@ class JobDock(QWidget):
     kind: ClassVar[str]
     verb: ClassVar[str]
     title: ClassVar[str]
+    takes_colours: ClassVar[bool] = False
 
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__()
         self._viewer = napari_viewer
         self._job: jobs.RunningJob | None = None
-        self.scans = ScanChooser(napari_viewer)
+        self.scans = ScanChooser(napari_viewer, colours=self.takes_colours)
         self.modality = ModalityChooser()
         self.modality_reason = text(faint=True)
         self.models = ModelChooser(self.kind)
@@ -77,9 +79,20 @@ class JobDock(QWidget):
         volume, layer, entry = self.scans.volume, self.scans.layer, self.models.entry
         if volume is None or entry is None or self._job is not None:
             return
-        job = jobs.run(self, self.request(volume, str(entry.path)), f"{self.title} {layer.name}")
+        request = self.request(volume, str(entry.path))
+        self.begin(request, layer, lambda value: self.show_result(value, layer))
+
+    def begin(self, request: Request, layer: Layer, show: Callable[[Any], str]) -> None:
+        """Start a job whose progress and end the Run row shows.
+
+        Args:
+            request: the work.
+            layer: the scan in question.
+            show: shows the answer and gives one line for the status.
+        """
+        job = jobs.run(self, request, f"{self.title} {layer.name}")
         job.progressed.connect(self.run_row.show_progress)
-        job.succeeded.connect(lambda value: self._succeeded(value, layer))
+        job.succeeded.connect(lambda value: self._succeeded(value, layer, show))
         job.failed.connect(self._failed)
         job.died.connect(self._died)
         job.cancelled.connect(lambda: self._ended("Cancelled."))
@@ -124,15 +137,16 @@ class JobDock(QWidget):
         volume = self.scans.volume
         if volume is None:
             return "Open a scan first: Scan dock, File > Open, or File > Open Sample > SPAD."
-        if volume.modality is None:
+        if volume.modality is None and not volume.rgb:
             return "Say first whether this is CT or MR."
         if self.models.entry is None:
-            return f"There is no {self.kind} model for {volume.modality}; train or import one."
+            what = "scans in colours" if volume.rgb else volume.modality
+            return f"There is no {self.kind} model for {what}; train or import one."
         return ""
 
-    def _succeeded(self, value: Any, layer: Layer) -> None:
+    def _succeeded(self, value: Any, layer: Layer, show: Callable[[Any], str]) -> None:
         job = self._job
-        words = self.show_result(value, layer)
+        words = show(value)
         if layer.ndim > 3:
             words += " Of the series, the first time was taken."
         if job is not None:

@@ -86,19 +86,16 @@ class OrganTable(QTableWidget):
             self.picked.emit(self.selected)
 
 
-class ClickPicker:
-    """Tells which label a person clicks on in the canvas; dragging and painting tell nothing.
+class Clicks:
+    """Tells of clicks in the canvas; dragging and painting tell nothing.
 
     Args:
         viewer: the viewer whose canvas is clicked.
-        layer: gives the labels layer in question, or None.
-        tell: called with the id of the label, 0 for background.
+        tell: called with napari's mouse event.
     """
 
-    def __init__(
-        self, viewer: Viewer, layer: Callable[[], Any], tell: Callable[[int], None]
-    ) -> None:
-        self._layer, self._tell = layer, tell
+    def __init__(self, viewer: Viewer, tell: Callable[[Any], None]) -> None:
+        self._tell = tell
         self._callbacks = viewer.mouse_drag_callbacks
         self._callbacks.append(self._press)
 
@@ -113,11 +110,30 @@ class ClickPicker:
         while event.type == "mouse_move":
             yield
         moved = np.linalg.norm(np.array(event.pos) - start)
-        layer = self._layer()
         active = viewer.layers.selection.active
         painting = active is not None and str(active.mode) not in ("pan_zoom", "transform")
-        if event.button == 1 and moved <= _STILL_PIXELS and layer is not None and not painting:
-            self._tell(label_at(layer, event))
+        if event.button == 1 and moved <= _STILL_PIXELS and not painting:
+            self._tell(event)
+
+
+class ClickPicker(Clicks):
+    """Tells which label a person clicks on.
+
+    Args:
+        viewer: the viewer whose canvas is clicked.
+        layer: gives the labels layer in question, or None.
+        tell: called with the id of the label, 0 for background.
+    """
+
+    def __init__(
+        self, viewer: Viewer, layer: Callable[[], Any], tell: Callable[[int], None]
+    ) -> None:
+        def clicked(event: Any) -> None:
+            labels = layer()
+            if labels is not None:
+                tell(label_at(labels, event))
+
+        super().__init__(viewer, clicked)
 
 
 def compact(table: QTableWidget) -> None:

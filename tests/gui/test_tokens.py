@@ -39,7 +39,9 @@ def test_tokenizer_shows_layers_and_figures(viewer, scan, dock):
     assert codes.data.max() < CODES
     assert tuple(rebuilt.contrast_limits) == tuple(scan.contrast_limits)
     values = widget.figures.values
-    assert set(values) == {"PSNR", "SSIM", "Mean error", "Tokens", "Codes used", "Perplexity"}
+    assert set(values) == {
+        *("PSNR", "SSIM", "Mean error", "Tokens", "Codes used", "Perplexity", "Entropy")
+    }
     assert values["Mean error"].endswith("HU")
     mean = float(values["Mean error"].split()[0])
     assert mean == pytest.approx(error.data.mean(), abs=0.1)

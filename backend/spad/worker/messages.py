@@ -68,6 +68,65 @@ class Tokenize(Request):
 
 
 @dataclass(frozen=True, eq=False)
+class Decode(Request):
+    """The tokens of a scan decoded otherwise; answered by a `Decoding`.
+
+    Attributes:
+        volume: the scan.
+        probabilities: of its `Tokenization`.
+        model: the model's name or file.
+        temperature: 1 leaves the probabilities as they are, less makes them harder.
+        top_k: how many codes each token keeps, None for all.
+        device: "auto", "cpu" or "cuda".
+        phase: which time of a 4D scan.
+    """
+
+    doing: ClassVar[str] = "decoding tokens"
+    volume: Volume
+    probabilities: np.ndarray
+    model: str
+    temperature: float = 1.0
+    top_k: int | None = None
+    device: str = "auto"
+    phase: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class DecodeSlice(Decode):
+    """The same for one slice, quickly; answered by its pixels in the scan's unit.
+
+    Attributes:
+        axis: through which the slices lie: 0 S-I, 1 A-P, 2 R-L.
+        index: the slice.
+        limits: those of the report of the `Tokenization`.
+    """
+
+    axis: int = 0
+    index: int = 0
+    limits: tuple[float, ...] = (0.0, 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class DecodeAlone(Request):
+    """What each code of a tokenizer alone decodes to; answered by (K, depth, height, width[, 3]).
+
+    Attributes:
+        model: the model's name or file.
+        da: degree of anisotropy of the scan in question.
+        modality: of the scan, or None.
+        rgb: whether the scan is in colours.
+        device: "auto", "cpu" or "cuda".
+    """
+
+    doing: ClassVar[str] = "decoding codes"
+    model: str
+    da: int
+    modality: str | None = None
+    rgb: bool = False
+    device: str = "auto"
+
+
+@dataclass(frozen=True, eq=False)
 class Mask(Request):
     """Hide tokens of a scan and fill them in; answered by a `Masking`.
 
@@ -135,14 +194,33 @@ class Tokenization:
         reconstruction: the scan as the tokenizer gives it back.
         error: absolute difference to the scan, in its unit.
         codes: index of each token's likeliest code, on the token grid.
+        entropy: of each token's probabilities in nats, on the token grid.
         usage: (codes,) mean probability of each code.
+        probabilities: (z, y, x, codes) of each token, along the axes of `codes`.
         report: the figures of `spad tokenize --report`.
     """
 
     reconstruction: Volume
     error: Volume
     codes: Volume
+    entropy: Volume
     usage: np.ndarray
+    probabilities: np.ndarray
+    report: dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Decoding:
+    """Answer to `Decode`, as `spad.inference.decoding.Decoding` but without torch.
+
+    Attributes:
+        reconstruction: the scan as these tokens give it back.
+        error: absolute difference to the scan, in its unit.
+        report: the figures.
+    """
+
+    reconstruction: Volume
+    error: Volume
     report: dict[str, Any]
 
 
@@ -265,7 +343,7 @@ def pack(value: Any, put: Callable[[np.ndarray], ArrayRef]) -> Any:
         return put(value) if value.nbytes > INLINE_BYTES else np.array(value, order="C", copy=True)
     if isinstance(value, SourceGrid):
         return dataclasses.replace(value, header=None)
-    if isinstance(value, Volume | Request | Tokenization | Masking):
+    if isinstance(value, Volume | Request | Tokenization | Decoding | Masking):
         values = {
             item.name: pack(getattr(value, item.name), put) for item in dataclasses.fields(value)
         }

@@ -38,7 +38,7 @@ REPORT_SECONDS = 0.05
 
 _STEPS_BACK = 5
 
-Answer = TypeVar("Answer", messages.Tokenization, messages.Masking)
+Answer = TypeVar("Answer", messages.Tokenization, messages.Decoding, messages.Masking)
 
 
 class Worker:
@@ -181,6 +181,12 @@ def perform(request: messages.Request, progress: Progress) -> Any:
             return describe(request.volume, request.labels, progress)
         case messages.Tokenize():
             return _tokenize(request, progress)
+        case messages.DecodeSlice():
+            return _decode_slice(request, progress)
+        case messages.Decode():
+            return _decode(request, progress)
+        case messages.DecodeAlone():
+            return _decode_alone(request, progress)
         case messages.Mask():
             return _mask(request, progress)
         case messages.Segment():
@@ -201,6 +207,53 @@ def _tokenize(request: messages.Tokenize, progress: Progress) -> messages.Tokeni
         phase=request.phase,
     )
     return _without_torch(answer, messages.Tokenization)
+
+
+def _decode(request: messages.Decode, progress: Progress) -> messages.Decoding:
+    from spad.inference.decoding import decode
+
+    answer = decode(
+        request.volume,
+        request.probabilities,
+        request.model,
+        temperature=request.temperature,
+        top_k=request.top_k,
+        device=request.device,
+        progress=progress,
+        phase=request.phase,
+    )
+    return _without_torch(answer, messages.Decoding)
+
+
+def _decode_slice(request: messages.DecodeSlice, progress: Progress) -> np.ndarray:
+    from spad.inference.decoding import decode_slice
+
+    return decode_slice(
+        request.volume,
+        request.probabilities,
+        request.model,
+        request.axis,
+        request.index,
+        request.limits,
+        temperature=request.temperature,
+        top_k=request.top_k,
+        device=request.device,
+        progress=progress,
+        phase=request.phase,
+    )
+
+
+def _decode_alone(request: messages.DecodeAlone, progress: Progress) -> np.ndarray:
+    from spad.inference.decoding import alone
+
+    return alone(
+        request.model,
+        request.da,
+        request.modality,
+        rgb=request.rgb,
+        device=request.device,
+        progress=progress,
+    )
 
 
 def _mask(request: messages.Mask, progress: Progress) -> messages.Masking:

@@ -33,6 +33,13 @@ SMALL = {
     },
 }
 
+CRITIC = {
+    "loss.adversarial": "3e-3",
+    "loss.adversarial_gate": "10",
+    "loss.critic_channels": "[16, 16, 16]",
+}
+"""A discriminator for the small tokenizer, whose term counts from the first step on."""
+
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

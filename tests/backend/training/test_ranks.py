@@ -17,13 +17,14 @@ from spad.training import runs
 from spad.training.ranks import Ranks
 from spad.training.recipe import TrainerOptions, resolve
 
-from .conftest import SMALL
+from .conftest import CRITIC, SMALL
 
 REGULARISED = {"loss.prior_start": "0", "loss.prior_full": "0.2"}
 """So that the tokenizer's regulariser, which is over all processes, counts from the start."""
 
 TASKS = {
     "tokenizer": {**SMALL["tokenizer"], **REGULARISED},
+    "critic": {**SMALL["tokenizer"], **CRITIC},
     "segmentation": SMALL["segmentation"],
 }
 OFTEN = {
@@ -41,7 +42,8 @@ def arguments(task: str, folder: Path, out: Path, steps: int, **more: str) -> li
     options = {**TASKS[task], **OFTEN, **more}
     keys = [word for key, value in options.items() for word in (f"--{key}", value)]
     where = ["--data", str(folder), "--out", str(out), "--steps", str(steps)]
-    return ["-m", "spad", "train", task, *where, *keys]
+    recipe = "tokenizer" if task == "critic" else task
+    return ["-m", "spad", "train", recipe, *where, *keys]
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -88,7 +90,8 @@ TWO = {"data.batch": "1", "trainer.devices": "2"}
 
 
 @pytest.mark.parametrize(
-    ("task", "strategy"), [("tokenizer", "ddp"), ("segmentation", "ddp"), ("segmentation", "fsdp")]
+    ("task", "strategy"),
+    [("tokenizer", "ddp"), ("critic", "ddp"), ("segmentation", "ddp"), ("segmentation", "fsdp")],
 )
 def test_two_processes_learn_as_one_with_the_double_batch(task, strategy, folder, alone, tmp_path):
     run = tmp_path / "run"
@@ -98,6 +101,13 @@ def test_two_processes_learn_as_one_with_the_double_batch(task, strategy, folder
     assert_alike(metrics(run), metrics(alone[task]))
     assert runs.read_state(run).state == "finished"
     assert runs.sample_pictures(run).keys() == {3, 4}
+
+
+def test_a_critic_is_not_shared_out(folder, tmp_path):
+    words = arguments("critic", folder, tmp_path / "run", 1, **{"trainer.strategy": "fsdp"})
+    done = spad(words)
+    assert done.returncode == 2
+    assert "--trainer.strategy ddp" in done.stderr
 
 
 def test_an_interrupt_of_the_leader_stops_all_and_they_go_on(folder, alone, tmp_path):

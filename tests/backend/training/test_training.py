@@ -19,7 +19,7 @@ from spad.phantoms import LABELS
 from spad.training import runs
 from spad.training.start import resume, train
 
-from .conftest import SMALL
+from .conftest import CRITIC, SMALL
 
 OFTEN = {
     "precision": "float32",
@@ -59,13 +59,22 @@ def metrics(run: Path) -> list[dict[str, Any]]:
 
 
 class TestResume:
-    @pytest.mark.parametrize("task", ["tokenizer", "segmentation"])
+    @pytest.mark.parametrize(
+        ("task", "overrides"),
+        [
+            ("tokenizer", {}),
+            ("tokenizer", {**CRITIC, "model.quantizer": "gumbel"}),
+            ("tokenizer", {"loss.adversarial_adaptive": "true", **CRITIC}),
+            ("segmentation", {}),
+        ],
+        ids=["soft", "gumbel with a critic", "adaptive weight", "segmentation"],
+    )
     def test_an_interrupted_run_goes_on_bit_for_bit(
-        self, task: str, folder: Path, tmp_path: Path
+        self, task: str, overrides: dict[str, str], folder: Path, tmp_path: Path
     ) -> None:
-        whole = run_of(task, folder, tmp_path / "whole", 6)
+        whole = run_of(task, folder, tmp_path / "whole", 6, overrides=overrides)
         with pytest.raises(KeyboardInterrupt):
-            run_of(task, folder, tmp_path / "cut", 6, stop_at=3)
+            run_of(task, folder, tmp_path / "cut", 6, stop_at=3, overrides=overrides)
         cut = tmp_path / "cut"
         assert runs.read_state(cut).state == "stopped"
         assert runs.checkpoint_steps(cut)[-1] == 3
@@ -119,6 +128,43 @@ class TestLearning:
         )
         l1 = [r["l1"] for r in metrics(run) if r["phase"] == "train"]
         assert sum(l1[-5:]) < 0.7 * sum(l1[:5])
+
+    @pytest.mark.parametrize("mode", ["gumbel", "nearest"])
+    def test_the_other_quantisers_learn_too(self, mode: str, folder: Path, tmp_path: Path) -> None:
+        overrides = {
+            "model.quantizer": mode,
+            "optimiser.lr": "1e-2",
+            "loss.divergence": "0",
+            "loss.entropy": "0",
+            "schedule.alarms": "false",  # the nearest code is one code at first
+        }
+        run = run_of("tokenizer", folder, tmp_path / "run", 40, overrides=overrides)
+        l1 = [r["l1"] for r in metrics(run) if r["phase"] == "train"]
+        assert sum(l1[-5:]) < 0.85 * sum(l1[:5])
+
+    def test_a_critic_learns_and_its_gate_decides(self, folder: Path, tmp_path: Path) -> None:
+        shut = run_of(
+            "tokenizer",
+            folder,
+            tmp_path / "shut",
+            8,
+            overrides=CRITIC | {"loss.adversarial_gate": "0.025"},
+        )
+        assert {r["adversarial"] for r in metrics(shut) if r["phase"] == "train"} == {0}
+        wide = run_of("tokenizer", folder, tmp_path / "wide", 30, overrides=CRITIC)
+        records = [r for r in metrics(wide) if r["phase"] == "train"]
+        assert all(r["adversarial_weight"] == pytest.approx(3e-3) for r in records)
+        assert records[-1]["critic"] < 0.8 * records[0]["critic"]
+
+    def test_the_perceptual_loss_needs_weights(self, folder: Path, tmp_path: Path) -> None:
+        with pytest.raises(SpadError, match=r"--loss\.perceptual 0"):
+            run_of("tokenizer", folder, tmp_path / "run", 1, overrides={"loss.perceptual": "1"})
+
+    def test_samples_made_ahead_are_the_same(self, folder: Path, tmp_path: Path) -> None:
+        here = run_of("tokenizer", folder, tmp_path / "here", 3)
+        ahead = run_of("tokenizer", folder, tmp_path / "ahead", 3, overrides={"data.workers": "2"})
+        assert metrics(ahead) == metrics(here)
+        assert all(0 <= r["waiting_for_data"] <= 1 for r in runs.read_metrics(ahead).records[:2])
 
     def test_organs_are_learnt(self, folder: Path, tmp_path: Path) -> None:
         run = run_of(

@@ -59,7 +59,8 @@ def test_headers_stay_behind_and_come_back(folder, scan):
 def test_answers_cross_with_figures_and_arrays(folder, scan):
     report = {"psnr": np.float32(30.5), "grid": (5, 4, 4), "labels": {"liver": {"mean": None}}}
     usage = np.arange(1024, dtype=np.float32)
-    answer = messages.Tokenization(scan, scan, scan, usage, report)
+    tokens = np.full((5, 4, 4, 1024), 1 / 1024, np.float32)
+    answer = messages.Tokenization(scan, scan, scan, scan, usage, tokens, report)
     found = through(answer, folder, {scan.source.uuid: scan.source}, take_array)
     assert found.report == {
         "psnr": 30.5,
@@ -68,6 +69,7 @@ def test_answers_cross_with_figures_and_arrays(folder, scan):
     }
     assert type(found.report["psnr"]) is float
     np.testing.assert_array_equal(found.usage, usage)
+    np.testing.assert_array_equal(found.probabilities, tokens)
     assert found.error.source is scan.source
 
 

@@ -16,6 +16,7 @@ from spad import turns
 from spad.checkpoints.card import Card
 from spad.checkpoints.file import save
 from spad.errors import Cancelled
+from spad.inference.decoding import alone, decode, decode_slice
 from spad.inference.segment import segment
 from spad.inference.tokens import mask, tokenize
 from spad.models.segmenter import Segmenter
@@ -94,6 +95,43 @@ def test_tokenize(client, ct_phantom, models):
     assert theirs.report["seconds"]["total"] > 0
     assert [fraction for fraction, _ in progress] == sorted(fraction for fraction, _ in progress)
     assert no_answers_left(client)
+
+
+def test_decode(client, ct_phantom, models):
+    scan, model = ct_phantom.image, models["tokens"]
+    answer = client.submit(messages.Tokenize(scan, model, "cpu")).result(120)
+    p, limits = answer.probabilities, tuple(answer.report["limits"])
+    theirs = client.submit(messages.Decode(scan, p, model, 0.5, 8, "cpu")).result(120)
+    ours = decode(scan, p, model, 0.5, 8, "cpu")
+    assert type(theirs) is messages.Decoding
+    assert_same(ours.reconstruction, theirs.reconstruction)
+    assert_same(ours.error, theirs.error)
+    assert theirs.report["psnr"] == pytest.approx(ours.report["psnr"], rel=1e-5)
+    one = messages.DecodeSlice(scan, p, model, 0.5, 8, "cpu", axis=1, index=9, limits=limits)
+    pixels = client.submit(one).result(120)
+    np.testing.assert_allclose(
+        pixels, decode_slice(scan, p, model, 1, 9, limits, 0.5, 8, "cpu"), atol=1e-3
+    )
+    tiles = client.submit(messages.DecodeAlone(model, 0, "CT", device="cpu")).result(120)
+    np.testing.assert_allclose(tiles, alone(model, 0, "CT", device="cpu"), atol=1e-4)
+    assert no_answers_left(client)
+
+
+def test_decoding_is_cancelled_without_a_new_worker(client, models):
+    """A slider's work goes on for seconds here; the next setting ends it."""
+    going = threading.Event()
+    large = Volume.from_array(np.zeros((256, 384, 384), np.int16), np.eye(4), modality_hint="CT")
+    tokens = np.full((16, 24, 24, 64), 1 / 64, np.float32)
+    request = messages.Decode(large, tokens, models["tokens"], device="cpu")
+    client.submit(messages.Warm((models["tokens"],), "cpu")).result(120)
+    pid = client.pid
+    job = client.submit(request, lambda fraction, text: going.set())
+    assert going.wait(10)
+    job.cancel()
+    with pytest.raises(Cancelled):
+        job.result(5)
+    client.submit(messages.DecodeAlone(models["tokens"], 0, device="cpu")).result(120)
+    assert client.pid == pid
 
 
 def test_mask(client, ct_phantom, models):
