@@ -234,12 +234,18 @@ class Mosaic(Plot):
         )
 
     def mark(self, code: int) -> None:
-        """Mark a code's tile."""
-        if self._mark is not None:
-            at = int(np.flatnonzero(self._ranking == code)[0])
-            high, wide = self._tile
-            self._mark.setPos(at % _COLUMNS * wide, at // _COLUMNS * high)
-            self._mark.show()
+        """Mark a code's tile, and bring it into sight."""
+        if self._mark is None:
+            return
+        at = int(np.flatnonzero(self._ranking == code)[0])
+        high, wide = self._tile
+        left, top = at % _COLUMNS * wide, at // _COLUMNS * high
+        self._mark.setPos(left, top)
+        self._mark.show()
+        box = self.area().plotItem.vb
+        (x0, x1), (y0, y1) = box.viewRange()
+        if not (x0 <= left and left + wide <= x1 and y0 <= top and top + high <= y1):
+            box.translateBy(y=top + high / 2 - (y0 + y1) / 2)
 
     def _clicked(self, x: float, y: float) -> None:
         high, wide = self._tile

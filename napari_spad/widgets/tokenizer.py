@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from spad.worker.messages import Request, Tokenization
 
 _AS_TOKENIZED = "as tokenized"
+_LIGHT_GAMMA = 0.6
+"""Lets tokens be seen in which a code has but a part of its largest probability."""
 
 
 class TokenizerDock(JobDock):
@@ -224,6 +226,7 @@ class TokenizerDock(JobDock):
             colormap="bop orange",
             blending="additive",
             opacity=0.7,
+            gamma=_LIGHT_GAMMA,
             interpolation2d="nearest",
             contrast_limits=limits,
         )

@@ -144,6 +144,10 @@ def test_codes_are_chosen_in_mosaic_and_bars(viewer, cockpit, tokens, more_model
     assert not np.allclose(viewer.layers["ct - where the code is"].data, lit)
     book.code.after.click()
     assert book.chosen == ranking[5]
+    book.code.number.setValue(int(ranking[-1]))
+    assert book.chosen == ranking[-1]
+    top, bottom = book.mosaic.widget.plotItem.vb.viewRange()[1]
+    assert top <= (CODES // 16 - 1) * high < bottom
     dead = set(range(CODES)) - set(np.unique(viewer.layers["ct - codes"].data).tolist())
     assert tokens.report["dead_codes"] == sorted(dead)
     assert book.dead.text().startswith(f"{len(dead)} of {CODES} codes are dead")
