@@ -458,7 +458,7 @@ def fit(
         )
     sampler, workers = _placed(sampler, recipe, place)
     for part in (task.model, task.critic):
-        if part is not None:
+        if part is not None and _half(recipe.precision, place):
             part.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     if recipe.trainer.compile and place.type == "cuda":
         torch._dynamo.config.cache_size_limit = 64  # a version for each `da` and mode

@@ -70,7 +70,9 @@ def assert_alike(one: list[dict[str, Any]], two: list[dict[str, Any]]) -> None:
     for left, right in zip(one, two, strict=True):
         assert left.keys() == right.keys()
         for name in left.keys() - set(UNLIKE):
-            assert left[name] == pytest.approx(right[name], abs=1e-4), name
+            # a few voxels between two labels may go either way in a model that knows nothing yet
+            near = 1e-3 if "dice" in name else 1e-4
+            assert left[name] == pytest.approx(right[name], abs=near), name
 
 
 @pytest.fixture(scope="module")
