@@ -95,7 +95,10 @@ class TestCases:
         assert "colours" in second["reason"]
 
     def test_report_is_plain_json(self, found: Judgement) -> None:
-        json.loads(jsonfile.dumps(found.report))
+        read_back = json.loads(jsonfile.dumps(found.report))
+        assert [g["name"] for g in read_back["groups"]] == [
+            g["name"] for g in found.report["groups"]
+        ]
 
 
 class TestGroups:
