@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from napari_spad import grids
 from spad.volumes.colors import Rgba, color_of_name, organ_color
 
 if TYPE_CHECKING:
     from napari.utils.colormaps import DirectLabelColormap
+
+COLORS_WHEN_SHOWN = "colours"
+"""Under which a layer notes down its colormap while some of its labels are hidden."""
 
 _UNNAMED = 64
 _MOST = 1024
@@ -61,6 +65,12 @@ def colors_of(colormap: Any, ids: Iterable[int]) -> dict[int, Rgba] | None:
             red, green, blue, alpha = (float(channel) for channel in table[label])
             found[label] = (red, green, blue, alpha)
     return found or None
+
+
+def colors_when_shown(meta: Mapping[str, Any]) -> Any:
+    """Give a layer's colormap as it is when none of its labels is hidden, by its attributes."""
+    tag = (meta.get("metadata") or {}).get(grids.KEY) or {}
+    return tag.get(COLORS_WHEN_SHOWN) or meta.get("colormap")
 
 
 def code_colormap(codes: int) -> DirectLabelColormap:

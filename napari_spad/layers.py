@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from napari_spad import grids
-from napari_spad.colors import colors_of, label_colormap
+from napari_spad.colors import colors_of, colors_when_shown, label_colormap
 from napari_spad.derived import lay_on, leading_letters
 from napari_spad.grids import AXIS_LABELS
 from napari_spad.scaled import LARGE_BYTES, ScaledArray, paintable, scaled, scaled_dtype
@@ -98,7 +98,7 @@ def volume_from(data: Any, meta: dict[str, Any], kind: str) -> Volume:
                 f"{meta.get('name')!r} holds labels of type {array.dtype}; expected whole numbers; "
                 "round them or convert the layer to an image."
             )
-        colors = colors_of(meta.get("colormap"), names)
+        colors = colors_of(colors_when_shown(meta), names)
     index = None if fit.flat is None else _slice_of(fit, array, meta)
     merged: tuple[str, ...] = ()
     if fit.flat is not None and index is not None and array.ndim > 2 and not meta.get("rgb"):

@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
-import json
+import itertools
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from spad.checkpoints.zoo import spad_home
+from spad.checkpoints.zoo import models, spad_home
 from spad.errors import SpadError
 from spad.training import runs
-from spad.volumes.volume import Volume
 
 RECIPES = {
-    "segmentation": "Organs: learn labels from scans with labels",
-    "tokenizer": "Tokens: learn to compress scans and give them back",
-    "mim": "Masks: learn to fill in hidden tokens",
+    "folder": ("labels, by fine-tuning", "A model for organs goes on with labels of your own"),
+    "segmentation": ("labels, from scratch", "Learns labels from scans, and from phantoms beside"),
+    "tokenizer": ("tokens", "Learns to compress scans and give them back"),
+    "mim": ("masks", "Learns to fill in hidden tokens"),
 }
-"""Recipe and what it does."""
+"""Recipe to a short name and what it does."""
 
-KINDS = {"segmentation": "segmenter", "tokenizer": "tokenizer", "mim": "mim"}
-"""Recipe and the kind of model that it makes."""
+FINE_TUNE = "folder"
+"""The recipe that goes on from a model, on a person's own labels."""
+
+KINDS = {
+    "folder": "segmenter",
+    "segmentation": "segmenter",
+    "tokenizer": "tokenizer",
+    "mim": "mim",
+}
+"""Recipe or task, and the kind of model that it makes."""
 
 PRESETS = ("tiny", "small", "base")
 FAVOURITES = {
-    "segmentation": ("dice", "mean_dice", "loss"),
+    "segmentation": ("dice", "loss"),
     "tokenizer": ("psnr", "loss"),
     "mim": ("cross_entropy", "loss"),
 }
@@ -133,6 +139,16 @@ class Curves:
             }
         return list(found)
 
+    @property
+    def last_step(self) -> int:
+        """The step of the last figures; 0 before the first."""
+        return int(self._records[-1]["step"]) if self._records else 0
+
+    @property
+    def last_time(self) -> float | None:
+        """When the last figures came, in seconds since 1970; None before the first."""
+        return float(self._records[-1]["time"]) if self._records else None
+
     def curves(self, name: str) -> dict[str, tuple[list[float], list[float]]]:
         """Give one figure's curves: phase to steps and values."""
         curves: dict[str, tuple[list[float], list[float]]] = {}
@@ -157,6 +173,18 @@ class Curves:
         names = self.names
         wanted = [name for name in FAVOURITES.get(recipe, ("loss",)) if name in names]
         return (wanted or names or [""])[0]
+
+
+def free_name(kind: str) -> str:
+    """Suggest a name for a new model that no model has yet.
+
+    Args:
+        kind: "segmenter", "tokenizer" or "mim".
+    """
+    stem = {"segmenter": "my-organs"}.get(kind, f"my-{kind}")
+    taken = {entry.name.lower() for entry in models()}
+    names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+    return next(name for name in names if name not in taken)
 
 
 def runs_folder() -> Path:
@@ -214,70 +242,20 @@ def discard(run: Path) -> None:
 
 def task_of(run: Path) -> str:
     """Name the recipe of a run; "" where it cannot be read."""
-    try:
-        recipe = runs.read_recipe(run)
-    except SpadError:
-        return ""
+    recipe = _recipe_of(run)
     return str(recipe.get("task") or recipe.get("recipe") or "")
 
 
-def write_cases(cases: Sequence[tuple[Volume, Volume | None]], folder: Path) -> Path:
-    """Write open scans, with their labels, as a folder to train from.
+def schedule_of(run: Path) -> dict[str, Any]:
+    """Give for how long a run is to last: `steps`, `minutes`; {} where it cannot be read."""
+    return dict(_recipe_of(run).get("schedule") or {})
 
-    Args:
-        cases: scan and labels on its grid, or None.
-        folder: a folder, made if it is not there.
 
-    Returns:
-        The folder: `img<ID>.nii.gz`, `label<ID>.nii.gz`, `labels.json`.
-
-    Raises:
-        SpadError: labels disagree about a name, or the folder cannot be written.
-    """
-    from spad.volumes.files import write
-
-    names = _merged_names([labels for _, labels in cases if labels is not None])
+def _recipe_of(run: Path) -> dict[str, Any]:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if names:
-            plain = {str(label): name for label, name in sorted(names.items())}
-            (folder / "labels.json").write_text(json.dumps(plain, indent=1), encoding="utf-8")
-    except OSError as error:
-        raise SpadError(
-            f"{folder} cannot be written ({error.strerror or error}); set SPAD_HOME to a folder "
-            "that may be written."
-        ) from error
-    for number, (scan, labels) in enumerate(cases, start=1):
-        name = f"{number:04d}" + (f"_{scan.modality.lower()}" if scan.modality else "")
-        write(scan, folder / f"img{name}.nii.gz")
-        if labels is not None:
-            write(labels, folder / f"label{name}.nii.gz")
-            # the folder's labels.json says the names; one file is enough
-            (folder / f"label{name}.labels.json").unlink(missing_ok=True)
-    return folder
-
-
-def new_data_folder() -> Path:
-    """Give a new folder for data from open layers."""
-    return spad_home() / "data" / time.strftime("layers-%Y%m%d-%H%M%S")
-
-
-def _merged_names(volumes: Sequence[Volume]) -> dict[int, str]:
-    import numpy as np
-
-    merged: dict[int, str] = {}
-    for volume in volumes:
-        known = volume.label_names or {}
-        for label in np.unique(volume.array).tolist():
-            if not label:
-                continue
-            name = known.get(label, merged.get(label, f"label_{label}"))
-            if merged.setdefault(label, name) != name:
-                raise SpadError(
-                    f"Label {label} is called {merged[label]!r} in one layer and {name!r} in "
-                    "another; expected one name for each number: train from layers that agree."
-                )
-    return merged
+        return runs.read_recipe(run)
+    except SpadError:
+        return {}
 
 
 def _launch(run: Path, arguments: list[str]) -> Started:

@@ -9,13 +9,13 @@ from qtpy.QtWidgets import QAbstractItemView, QLabel, QTableWidget, QTableWidget
 
 from napari_spad import jobs
 from napari_spad.grids import AXIS_LABELS
+from napari_spad.organ_layers import fits_as_organs, labels_on, on_same_grid
 from napari_spad.widgets.choosers import LayerChooser
 from napari_spad.widgets.decode import unit_words
 from napari_spad.widgets.forms import column, row, text
 from napari_spad.widgets.notices import follow
 from napari_spad.widgets.organs import compact, number
 from napari_spad.widgets.plots import ErrorProfile
-from napari_spad.widgets.segment import fits_as_organs, labels_on, on_same_grid
 from spad.volumes.colors import readable
 from spad.worker.messages import Describe
 

@@ -23,6 +23,9 @@ from qtpy.QtWidgets import (
 FAINT = "#858585"
 """Grey that can be read on napari's dark and light backgrounds; its themes set no palette."""
 
+MAIN = "QPushButton { font-weight: bold; padding: 7px; }"
+"""The look of a button that a person is to click next."""
+
 _WIDTH = 330
 
 

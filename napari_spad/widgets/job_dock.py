@@ -169,7 +169,8 @@ class JobDock(QWidget):
 
 def report_of(value: Any) -> dict[str, Any]:
     """Give the figures of a job's answer."""
-    return getattr(value, "report", None) or {}
+    labels = getattr(value, "labels", None)
+    return getattr(value, "report", None) or getattr(labels, "report", None) or {}
 
 
 def use_words(report: dict[str, Any], seconds: float, memory_mb: float) -> str:

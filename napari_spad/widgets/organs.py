@@ -1,4 +1,4 @@
-"""The table of organs, and choosing one by a click in the canvas."""
+"""Choosing an organ by a click in the canvas, and how tables look."""
 
 from __future__ import annotations
 
@@ -6,84 +6,15 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import Qt, Signal
-from qtpy.QtGui import QColor, QIcon, QPixmap
-from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem
+from qtpy.QtWidgets import QHeaderView, QTableWidget
 
-from spad.volumes.colors import readable
+from napari_spad.visibility import hidden
 
 if TYPE_CHECKING:
     from napari import Viewer
     from napari.layers import Labels
 
 _STILL_PIXELS = 4.0
-
-
-class OrganTable(QTableWidget):
-    """Organ, volume in mL, mean intensity; a row that a person selects is told by `picked`."""
-
-    picked = Signal(int)
-
-    def __init__(self) -> None:
-        super().__init__(0, 3)
-        self._ids: list[int] = []
-        self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-        self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-        self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-        self.setHorizontalHeaderLabels(["Organ", "mL", "mean"])
-        self.setShowGrid(False)
-        compact(self)
-        self.itemSelectionChanged.connect(self._tell)
-
-    def show_organs(self, labels: dict[str, dict[str, Any]], unit: str, layer: Labels) -> None:
-        """Fill the table.
-
-        Args:
-            labels: NAME to id, volume_ml, mean and sd, as reports have it.
-            unit: the scan's unit, "HU" or "".
-            layer: the labels, whose colours are shown.
-        """
-        self.blockSignals(True)
-        self.clearSelection()
-        self.setHorizontalHeaderLabels(["Organ", "mL", f"mean {unit}".strip()])
-        self.setRowCount(len(labels))
-        self._ids = []
-        for index, (name, figures) in enumerate(labels.items()):
-            self._ids.append(int(figures["id"]))
-            swatch = QTableWidgetItem(_swatch(layer.get_color(figures["id"])), readable(name))
-            spread = figures.get("sd")
-            mean = number(figures.get("mean"), 0)
-            item = QTableWidgetItem(mean)
-            if spread is not None:
-                item.setToolTip(f"{mean} ± {number(spread, 0)} {unit}".strip())
-            cells = (swatch, QTableWidgetItem(number(figures.get("volume_ml"), 1)), item)
-            for place, cell in enumerate(cells):
-                if place:
-                    cell.setTextAlignment(
-                        Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
-                    )
-                self.setItem(index, place, cell)
-        self.blockSignals(False)
-
-    def highlight(self, label: int) -> None:
-        """Select an organ's row without telling."""
-        self.blockSignals(True)
-        if label in self._ids:
-            self.selectRow(self._ids.index(label))
-            self.scrollToItem(self.item(self._ids.index(label), 0))
-        else:
-            self.clearSelection()
-        self.blockSignals(False)
-
-    @property
-    def selected(self) -> int | None:
-        """The id of the selected organ, or None."""
-        items = self.selectedItems()
-        return self._ids[items[0].row()] if items else None
-
-    def _tell(self) -> None:
-        if self.selected is not None:
-            self.picked.emit(self.selected)
 
 
 class Clicks:
@@ -148,25 +79,37 @@ def compact(table: QTableWidget) -> None:
 
 
 def label_at(layer: Labels, event: Any) -> int:
-    """Give the label under the mouse, on a slice or as seen in 3D; 0 where there is none."""
+    """Give the label under the mouse, on a slice or as seen in 3D; 0 where none is shown."""
     if not layer.visible:
         return 0
-    value = layer.get_value(
-        event.position,
-        view_direction=event.view_direction,
-        dims_displayed=event.dims_displayed,
-        world=True,
-    )
-    return 0 if value is None else int(value)
+    where = {
+        "position": event.position,
+        "view_direction": event.view_direction,
+        "dims_displayed": event.dims_displayed,
+        "world": True,
+    }
+    value = layer.get_value(**where)
+    gone = hidden(layer)
+    if value is None or int(value) not in gone:
+        return 0 if value is None else int(value)
+    if len(event.dims_displayed) < 3 or layer.ndim > 3:
+        return 0
+    start, end = layer.get_ray_intersections(**where)
+    return _first_on_ray(layer, start, end, gone)
+
+
+def _first_on_ray(layer: Labels, start: Any, end: Any, gone: set[int]) -> int:
+    """Give the first label on a way through the voxels that is not among the hidden ones."""
+    if start is None or end is None:
+        return 0
+    steps = int(np.ceil(2 * np.linalg.norm(end - start))) + 1
+    index = np.rint(np.linspace(start, end, steps)).astype(int)
+    index = np.clip(index, 0, np.array(layer.data.shape) - 1)
+    values = np.asarray(layer.data)[tuple(index.T)]
+    seen = values[(values != 0) & ~np.isin(values, list(gone))]
+    return int(seen[0]) if seen.size else 0
 
 
 def number(value: float | None, digits: int) -> str:
     """Write a number with thin thousands, "-" where there is none."""
     return "-" if value is None else f"{value:,.{digits}f}".replace(",", "\u2009")
-
-
-def _swatch(color: Any) -> QIcon:
-    pixmap = QPixmap(14, 14)
-    rgba = (0, 0, 0, 0) if color is None else color
-    pixmap.fill(QColor.fromRgbF(*(float(channel) for channel in rgba)))
-    return QIcon(pixmap)

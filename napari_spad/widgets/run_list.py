@@ -19,7 +19,7 @@ from napari_spad.widgets.forms import column, row, text
 from napari_spad.widgets.organs import compact
 from spad.training import runs
 
-_HEIGHT = 112
+_MOST_ROWS = 4
 _WORDS = ["Run", "State", "Step"]
 
 
@@ -29,7 +29,6 @@ class RunList(QWidget):
     chosen = Signal(object)
     stop = Signal(object)
     resume = Signal(object)
-    use = Signal(object)
     discard = Signal(object)
 
     def __init__(self) -> None:
@@ -43,14 +42,13 @@ class RunList(QWidget):
         self._set_up_table()
         self.stop_button = QPushButton("Stop")
         self.resume_button = QPushButton("Resume")
-        self.use_button = QPushButton("Use this model ...")
         self.discard_button = QPushButton("Delete")
         self.attach_button = QPushButton("Attach ...")
+        self.table.hide()
         self.attach_button.setToolTip("Watch a run in another folder")
         for button, signal in (
             (self.stop_button, self.stop),
             (self.resume_button, self.resume),
-            (self.use_button, self.use),
             (self.discard_button, self.discard),
         ):
             button.clicked.connect(lambda _, signal=signal: signal.emit(self.run))
@@ -58,8 +56,9 @@ class RunList(QWidget):
         layout = column(self, bare=True)
         layout.addWidget(self.table)
         layout.addWidget(self.message)
-        layout.addLayout(row(self.stop_button, self.resume_button, self.discard_button))
-        layout.addLayout(row(self.use_button, self.attach_button))
+        layout.addLayout(
+            row(self.stop_button, self.resume_button, self.discard_button, self.attach_button)
+        )
         self._enable()
 
     def _set_up_table(self) -> None:
@@ -68,7 +67,6 @@ class RunList(QWidget):
         self.table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.table.setShowGrid(False)
-        self.table.setFixedHeight(_HEIGHT)
         compact(self.table)
         self.table.itemSelectionChanged.connect(self._selected)
 
@@ -77,6 +75,10 @@ class RunList(QWidget):
         """The chosen run, or None."""
         index = self.table.currentRow()
         return self._paths[index] if 0 <= index < len(self._paths) else None
+
+    def state_of(self, run: Path | None) -> str:
+        """Say how a listed run stands; "" for one that is not listed."""
+        return self._infos[run].state.state if run in self._infos else ""
 
     def expect(self, run: Path) -> None:
         """Choose a run as soon as its folder is there."""
@@ -104,6 +106,8 @@ class RunList(QWidget):
         if before in paths:
             self.table.selectRow(paths.index(before))
         self.table.blockSignals(False)
+        self.table.setVisible(bool(paths))
+        self.table.setFixedHeight(26 + 22 * min(len(paths), _MOST_ROWS) + 4)
         self._enable()
         if changed:
             self.chosen.emit(self.run)
@@ -124,14 +128,15 @@ class RunList(QWidget):
     def _enable(self) -> None:
         info = self._infos.get(self.run) if self.run is not None else None
         state = "" if info is None else info.state.state
-        self.message.setText("" if info is None else info.state.message)
+        # what a run says while it goes on is its last step, which is told elsewhere
+        self.message.setText("" if info is None or state == "running" else info.state.message)
         self.message.setVisible(bool(self.message.text()))
-        has_model = info is not None and bool(runs.checkpoint_steps(info.path))
         none = "Choose a run first."
+        for button in (self.stop_button, self.resume_button, self.discard_button):
+            button.setVisible(bool(self._paths))
         self._set(self.stop_button, state == "running", none if not state else f"It is {state}.")
         can_resume = state in ("stopped", "failed")
         self._set(self.resume_button, can_resume, none if not state else f"It is {state}.")
-        self._set(self.use_button, has_model, none if not state else "It has no checkpoint yet.")
         can_go = state not in ("", "running")
         why_not = none if not state else "It is running: stop it first."
         self._set(self.discard_button, can_go, why_not, "Move this run to the trash")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qtpy.QtCore import Qt
-from qtpy.QtGui import QPixmap, QResizeEvent
-from qtpy.QtWidgets import QLabel, QSlider, QWidget
+from qtpy.QtCore import QSize, Qt, Signal
+from qtpy.QtGui import QMouseEvent, QPixmap, QResizeEvent
+from qtpy.QtWidgets import QDialog, QLabel, QSizePolicy, QSlider, QVBoxLayout, QWidget
 
 from napari_spad.widgets.forms import column, text
 from spad.training import runs
@@ -17,6 +17,7 @@ CAPTIONS = {
     "segmentation": "scan, labels drawn by people, labels found",
 }
 _HEIGHT = 240
+_SCREEN_SHARE = 0.8
 
 
 class SampleView(QWidget):
@@ -27,9 +28,14 @@ class SampleView(QWidget):
         self._pictures: list[tuple[int, Path]] = []
         self._pixmap = QPixmap()
         self._task = ""
-        self.picture = QLabel()
+        self.large: LargePicture | None = None
+        self.picture = _Clickable()
         self.picture.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        self.picture.setMinimumHeight(60)
+        # a label is at least as wide as its picture, which would then never shrink again
+        self.picture.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.picture.setCursor(Qt.CursorShape.PointingHandCursor)
+        self.picture.setToolTip("Click to see it larger")
+        self.picture.clicked.connect(self.enlarge)
         self.slider = QSlider(Qt.Orientation.Horizontal)
         self.slider.setToolTip("Go back to earlier pictures of this run")
         self.slider.valueChanged.connect(self._show)
@@ -53,7 +59,18 @@ class SampleView(QWidget):
         if follows:
             self.slider.setValue(len(found) - 1)
         self.slider.blockSignals(False)
+        self.slider.setVisible(len(found) > 1)
         self._show()
+
+    def enlarge(self) -> None:
+        """Show the picture in a window of its own, which follows the slider."""
+        if self._pixmap.isNull():
+            return
+        if self.large is None:
+            self.large = LargePicture(self)
+        self.large.show_picture(self._pixmap, self.caption.text())
+        self.large.show()
+        self.large.raise_()
 
     def resizeEvent(self, event: QResizeEvent | None) -> None:
         super().resizeEvent(event)
@@ -68,14 +85,49 @@ class SampleView(QWidget):
         self._fit()
         what = CAPTIONS.get(self._task, "")
         self.caption.setText(f"Validation scans at step {step}: {what}")
+        if self.large is not None and self.large.isVisible():
+            self.large.show_picture(self._pixmap, self.caption.text())
 
     def _fit(self) -> None:
         if not self._pixmap.isNull():
-            self.picture.setPixmap(
-                self._pixmap.scaled(
-                    max(50, self.width()),
-                    _HEIGHT,
-                    Qt.AspectRatioMode.KeepAspectRatio,
-                    Qt.TransformationMode.SmoothTransformation,
-                )
-            )
+            shown = _fitted(self._pixmap, QSize(max(50, self.width()), _HEIGHT))
+            self.picture.setPixmap(shown)
+            self.picture.setFixedHeight(shown.height())
+
+
+class LargePicture(QDialog):
+    """A picture as large as the screen allows."""
+
+    def __init__(self, parent: QWidget) -> None:
+        super().__init__(parent)
+        self.picture = QLabel()
+        self.caption = text(faint=True)
+        layout = QVBoxLayout(self)
+        layout.addWidget(self.picture)
+        layout.addWidget(self.caption)
+
+    def show_picture(self, pixmap: QPixmap, words: str) -> None:
+        """Show a picture and what it is."""
+        screen = self.screen()
+        assert screen is not None
+        self.picture.setPixmap(_fitted(pixmap, screen.availableSize() * _SCREEN_SHARE))
+        self.caption.setText(words)
+        self.setWindowTitle(words.partition(":")[0])
+
+
+class _Clickable(QLabel):
+    """A label that tells of clicks."""
+
+    clicked = Signal()
+
+    def mouseReleaseEvent(self, event: QMouseEvent | None) -> None:
+        super().mouseReleaseEvent(event)
+        self.clicked.emit()
+
+
+def _fitted(pixmap: QPixmap, size: QSize) -> QPixmap:
+    return pixmap.scaled(
+        size,
+        Qt.AspectRatioMode.KeepAspectRatio,
+        Qt.TransformationMode.SmoothTransformation,
+    )

@@ -47,9 +47,9 @@ def test_segmentation_ends_in_named_organs_and_a_table(viewer, scan, dock):
         ORGANS[label].replace("_", " ")
     )
     ml = np.count_nonzero(organs.data == label) * np.prod(organs.scale) / 1000
-    shown = widget.table.item(row, 1).text().replace("\u2009", "")
+    shown = widget.table.item(row, 3).text().replace("\u2009", "")
     assert float(shown) == pytest.approx(ml, abs=0.06)
-    mean = float(widget.table.item(row, 2).text().replace("\u2009", ""))
+    mean = float(widget.table.item(row, 4).text().replace("\u2009", ""))
     assert mean == pytest.approx(scan.data[organs.data == label].mean(), abs=0.51)
 
 
@@ -111,13 +111,13 @@ def test_a_click_paints_when_painting(viewer, scan, truth, dock):
     world = scan.data_to_world(index)
     viewer.dims.set_point(0, world[0])
     settle()
-    before = float(widget.table.item(0, 1).text().replace("\u2009", ""))
+    before = float(widget.table.item(0, 3).text().replace("\u2009", ""))
     click(viewer, world)
     assert truth.data[tuple(index)] == 1
     assert not widget.selection.text().startswith("liver")
 
     def grown():
-        item = widget.table.item(0, 1)
+        item = widget.table.item(0, 3)
         return item is not None and float(item.text().replace("\u2009", "")) > before
 
     wait_for(grown, 30)

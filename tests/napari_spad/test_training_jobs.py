@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
-from dataclasses import replace
 
-import nibabel
 import numpy as np
 import pytest
 
 from napari_spad import training_jobs
 from napari_spad.training_jobs import Curves, Plan
+from spad.checkpoints import zoo
 from spad.errors import SpadError
 from spad.training import runs
-from spad.volumes.files import read
 
 
 @pytest.fixture
@@ -31,39 +30,6 @@ def test_arguments_are_those_of_the_command_line(tmp_path):
         *("--preset", "small", "--steps", "7", "--init", "organs"),
         *("--trainer.leave_room", "true"),
     ]
-
-
-def test_open_layers_become_a_folder_that_training_reads(tmp_path, ct_phantom, mr_phantom):
-    cases = [(ct_phantom.image, ct_phantom.labels), (mr_phantom.image, mr_phantom.labels)]
-    folder = training_jobs.write_cases(cases, tmp_path / "data")
-    names = sorted(path.name for path in folder.iterdir())
-    assert names == [
-        "img0001_ct.nii.gz",
-        "img0002_mr.nii.gz",
-        "label0001_ct.nii.gz",
-        "label0002_mr.nii.gz",
-        "labels.json",
-    ]
-    assert json.loads((folder / "labels.json").read_text())["6"] == "liver"
-    again = read(folder / "img0002_mr.nii.gz")
-    assert again.modality == "MR"
-    assert again.da == mr_phantom.image.da
-    one = nibabel.load(folder / "img0001_ct.nii.gz")
-    other = nibabel.load(folder / "label0001_ct.nii.gz")
-    assert np.allclose(one.affine, other.affine)
-    liver = np.asarray(other.dataobj) == 6
-    assert np.array_equal(
-        np.sort(one.get_fdata()[liver]),
-        np.sort(ct_phantom.image.values()[ct_phantom.labels.array == 6]),
-    )
-
-
-def test_layers_that_disagree_about_a_name_are_refused(tmp_path, ct_phantom):
-    other = replace(ct_phantom.labels, label_names={6: "spleen"})
-    with pytest.raises(SpadError, match="Label 6 is called 'liver'"):
-        training_jobs.write_cases(
-            [(ct_phantom.image, ct_phantom.labels), (ct_phantom.image, other)], tmp_path / "data"
-        )
 
 
 def test_a_start_that_fails_is_told_in_a_sentence(home, tmp_path):
@@ -104,6 +70,14 @@ def test_curves_follow_a_run_that_was_cut_back(tmp_path):
     write_metrics(run, records[:2], mode="w")
     curves.update()
     assert curves.curves("loss")["train"][0] == [0.0, 1.0]
+
+
+def test_a_new_model_gets_a_name_that_is_free(home):
+    assert training_jobs.free_name("segmenter") == "my-organs"
+    assert training_jobs.free_name("tokenizer") == "my-tokenizer"
+    taken = zoo.place_for("My-Organs")
+    shutil.copy(zoo.find("organs-tiny").path, taken)
+    assert training_jobs.free_name("segmenter") == "my-organs-2"
 
 
 def test_a_run_goes_to_the_trash_and_one_under_way_stays(home, trash):

@@ -26,14 +26,18 @@ class Card:
         intensity: the intensity contract by modality; "*" holds for any other.
         orientation: letters towards which the indices of (z, y, x) of an axial scan increase;
             another depth axis is moved first, the other two keep their order.
-        working_spacing: mm at which the model works, such as {"in_plane": 1.5}; None = any.
+        working_spacing: the grid on which the model works, such as {"in_plane": 1.5} in mm, see
+            `spad.data.model_input.working_grid`; None = any.
         window: voxels (depth, height, width) of the working grid that the model sees at once at
             `da` 0; None where it was trained on token windows.
+        channels: names of the scan's channels, in the model's order (such as "in phase"); empty
+            for a model of one channel, which needs no name.
         tokenizer: for a masked-image model, the name of the tokenizer whose codes it predicts.
         labels: id to name, without the background.
         modality_labels: ids that count for a modality; a modality not named has all of them.
         one_piece: ids of organs of which only the largest piece is kept, where validation showed
             a gain.
+        filled: ids of organs whose holes are filled, where validation showed a gain.
         provenance: where the weights come from (data, steps, tool, file, ...).
         licence: the terms of the weights.
         validation: figures measured before the file was made.
@@ -44,12 +48,14 @@ class Card:
     architecture: dict[str, Any]
     intensity: dict[str, Intensity]
     orientation: str = ORIENTATION
-    working_spacing: dict[str, float] | None = None
+    working_spacing: dict[str, Any] | None = None
     window: list[int] | None = None
+    channels: list[str] = field(default_factory=list)
     tokenizer: str | None = None
     labels: dict[int, str] = field(default_factory=dict)
     modality_labels: dict[str, list[int]] = field(default_factory=dict)
     one_piece: list[int] = field(default_factory=list)
+    filled: list[int] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
     licence: str = ""
     validation: dict[str, Any] = field(default_factory=dict)
@@ -145,6 +151,7 @@ class Card:
                 for key, ids in dict(values.get("modality_labels", {})).items()
             }
             values["architecture"] = dict(values["architecture"])
+            values["channels"] = [str(name) for name in values.get("channels", ())]
         except (TypeError, ValueError) as error:
             raise SpadError(
                 f"The card of the checkpoint '{name}' holds a value of the wrong type ({error}); "

@@ -17,15 +17,15 @@ from torch import nn
 from spad.checkpoints.card import Card
 from spad.checkpoints.header import KEY, read_card
 from spad.errors import SpadError
+from spad.models.baselines import NETWORKS, segmentation_network
 from spad.models.classifier import Classifier
-from spad.models.segmenter import Segmenter
 from spad.models.tokenizer import Tokenizer
 from spad.models.vit import MaskedImageModel, SpatialViT
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "tokenizer": Tokenizer,
     "mim": MaskedImageModel,
-    "segmenter": Segmenter,
+    "segmenter": segmentation_network,
     "classifier": Classifier,
     "vit": SpatialViT,
 }
@@ -77,8 +77,9 @@ def save(
     Raises:
         SpadError: the model is of another kind, or the place cannot be written.
     """
-    expected = MODELS[card.kind]
-    if not (isinstance(expected, type) and isinstance(model, expected)):
+    made = MODELS[card.kind]
+    expected = made if isinstance(made, type) else tuple(NETWORKS.values())
+    if not isinstance(model, expected):
         raise SpadError(
             f"A {type(model).__name__} was to be saved with a card of kind '{card.kind}'; give the "
             "card of the model's own kind."

@@ -12,7 +12,7 @@ from spad.cli.tables import number, table
 from spad.cli.train import count, minutes, take_overrides
 
 if TYPE_CHECKING:
-    from spad.training.compare import Row
+    from spad.training.compare.tokenizers import Row
 
 __all__ = ["add_options", "run", "take_overrides"]
 
@@ -52,8 +52,25 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     until.add_argument("--steps", type=count, metavar="N", help="of each row")
     until.add_argument("--minutes", type=minutes, metavar="M", help="of each row")
     parser.add_argument(
-        "--seed", type=whole, default=0, metavar="S", help="of each row (default: %(default)s)"
+        "--seed", type=whole, default=0, metavar="S", help="of each tokenizer (default: 0)"
     )
+    of_segmenters = parser.add_argument_group("segmentation and pretraining")
+    add = of_segmenters.add_argument
+    add("--rows", nargs="+", metavar="ROW", help="what to train (default: all)")
+    add("--ratios", nargs="+", type=share, metavar="R", help="shares of the labelled scans")
+    add("--seeds", nargs="+", type=whole, metavar="S", help="runs of each row (default: 0)")
+    add("--recipe", default="segmentation", help="default: %(default)s")
+    add("--init", metavar="MODEL", help="where the row 'pretrained' starts (default: mim-tiny)")
+    add("--eva02", type=Path, metavar="FILE", help="2D weights of EVA-02 (default: random ones)")
+    add("--jobs", type=count, default=1, metavar="N", help="runs trained at once (default: 1)")
+
+
+def share(text: str) -> float:
+    """Read a share above 0 and at most 1."""
+    number = float(text)
+    if not 0 < number <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is no share above 0 and at most 1")
+    return number
 
 
 def run(options: argparse.Namespace) -> None:
@@ -61,8 +78,36 @@ def run(options: argparse.Namespace) -> None:
     _WHAT[options.what](options)
 
 
+def _segmenters(options: argparse.Namespace) -> None:
+    from spad.training.compare import tables
+    from spad.training.compare.arms import ARMS
+    from spad.training.compare.segmentation import Choices, compare_segmentation
+
+    rows, ratios = _SEGMENTERS[options.what]
+    choices = Choices(
+        rows=options.rows or rows or list(ARMS),
+        ratios=options.ratios or ratios,
+        seeds=options.seeds or [0],
+        recipe=options.recipe,
+        preset=options.preset,
+        steps=options.steps,
+        minutes=options.minutes,
+        pretrained=options.init or "mim-tiny",
+        eva02=options.eva02,
+        jobs=options.jobs,
+        overrides=options.overrides,
+    )
+    with progress_of("compare") as progress:
+        found = compare_segmentation(
+            options.data, options.out, choices, what=options.what, progress=progress
+        )
+    print(table(tables.HEADER, tables.cells(found.summary)))
+    print("\n".join(found.sentences), end="\n" if found.sentences else "")
+    print(options.out)
+
+
 def _tokenizers(options: argparse.Namespace) -> None:
-    from spad.training.compare import compare_tokenizers
+    from spad.training.compare.tokenizers import compare_tokenizers
 
     with progress_of("compare") as progress:
         rows = compare_tokenizers(
@@ -99,4 +144,13 @@ def _readable(rows: list[Row]) -> str:
     return "\n".join([table(header, lines), *said])
 
 
-_WHAT = {"tokenizers": _tokenizers}
+_WHAT = {
+    "tokenizers": _tokenizers,
+    "segmentation": _segmenters,
+    "pretraining": _segmenters,
+}
+_SEGMENTERS: dict[str, tuple[list[str], list[float]]] = {
+    "segmentation": ([], [1.0]),
+    "pretraining": (["scratch", "pretrained"], [0.2, 0.4, 0.6, 0.8, 1.0]),
+}
+"""The rows (none: all) and label ratios that are compared unless others are given."""

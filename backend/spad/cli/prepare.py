@@ -25,7 +25,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "source",
         type=Path,
         metavar="SOURCE",
-        help="a folder tree of scans, or a manifest: a CSV file with the column image and any of "
+        help="a folder tree of scans (CHAOS, BTCV and nnU-Net raw as they are), a MONAI datalist "
+        "(.json), or a manifest: a CSV file with the column image and any of "
         "labels, data_set, patient, modality, orientation, weight, part",
     )
     parser.add_argument(

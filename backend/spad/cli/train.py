@@ -28,8 +28,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         required=True,
         metavar="PATH",
-        help="a folder of scans (img<ID>.nii.gz, label<ID>.nii.gz, labels.json) or a store of "
-        "'spad prepare'; may be repeated",
+        help="scans with labels: a folder of pairs (img<ID> and label<ID>, <case> and <case>_seg, "
+        "images and labels), BTCV or CHAOS as downloaded, nnU-Net raw, a MONAI datalist (.json), "
+        "or a store of 'spad prepare'; may be repeated",
     )
     parser.add_argument(
         "--out", type=Path, required=True, metavar="RUN", help="folder for the run, a new one"

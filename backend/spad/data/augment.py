@@ -91,28 +91,83 @@ def resample_crop(
     return crop.reshape(*region.shape[:-3], *size)
 
 
-def random_intensity(image: torch.Tensor, rng: np.random.Generator, noise: bool) -> torch.Tensor:
-    """Scale, contrast, gamma and, where asked, noise, each with its own probability.
+def random_intensity(image: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Scale, contrast and gamma, each with its own probability; for tasks that rebuild the scan.
 
     Args:
         image: values in [0, 1], any shape.
         rng: the source of randomness.
-        noise: also add Gaussian noise now and then (not for tokenizers, which would have to
-            reproduce it).
 
     Returns:
         Values in [0, 1].
     """
+    image = _scaled(image, rng)
+    if rng.random() < 0.3:
+        image = _gamma(image, rng, inverted=rng.random() < 0.5)
+    return image
+
+
+def random_quality(image: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Noise, blur, scale, contrast, lower resolution and gamma; for segmentation.
+
+    Noise and blur with probability 0.1 each, scale, contrast and resolution with 0.15, gamma of the
+    image with 3/13 and of its negative with 1/13.
+
+    Args:
+        image: (C, D, H, W) in [0, 1].
+        rng: the source of randomness.
+
+    Returns:
+        Values in [0, 1].
+    """
+    if rng.random() < 0.1:
+        generator = torch.Generator(image.device).manual_seed(int(rng.integers(2**62)))
+        noise = torch.randn(image.shape, generator=generator, device=image.device)
+        image = image + rng.uniform(0, 0.1) * noise
+    if rng.random() < 0.1:
+        image = _blurred(image, rng.uniform(0.8, 1.2))
+    image = _scaled(image, rng)
+    if rng.random() < 0.15:
+        image = _coarser_plane(image, rng.uniform(0.5, 1))
+    drawn = rng.random() * 13
+    if drawn < 4:
+        image = _gamma(image, rng, inverted=drawn < 1)
+    return image
+
+
+def _scaled(image: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     if rng.random() < 0.15:
         image = image * rng.uniform(0.75, 1.25)
     if rng.random() < 0.15:
         mean = image.mean()
         image = (image - mean) * rng.uniform(0.75, 1.25) + mean
-    image = image.clamp(0, 1)
-    if rng.random() < 0.3:
-        gamma = rng.uniform(0.7, 1.5)
-        image = 1 - (1 - image) ** gamma if rng.random() < 0.5 else image**gamma
-    if noise and rng.random() < 0.1:
-        values = torch.from_numpy(rng.standard_normal(tuple(image.shape), dtype=np.float32))
-        image = (image + rng.uniform(0, 0.1) * values.to(image.device)).clamp(0, 1)
-    return image
+    return image.clamp(0, 1)
+
+
+def _gamma(image: torch.Tensor, rng: np.random.Generator, inverted: bool) -> torch.Tensor:
+    gamma = rng.uniform(0.7, 1.5)
+    return 1 - (1 - image) ** gamma if inverted else image**gamma
+
+
+def _blurred(image: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Smooth every axis by a Gaussian of `sigma` voxels; a single slice in its plane alone."""
+    reach = torch.arange(-3, 4, device=image.device, dtype=torch.float32)
+    kernel = torch.exp(-0.5 * (reach / sigma) ** 2)
+    kernel /= kernel.sum()
+    x = image[:, None]
+    for axis in range(3):
+        if image.shape[axis + 1] > 1:
+            shape, padding = [1, 1, 1, 1, 1], [0] * 6
+            shape[axis + 2] = 7
+            padding[4 - 2 * axis] = padding[5 - 2 * axis] = 3
+            x = F.conv3d(F.pad(x, padding, mode="replicate"), kernel.view(shape))
+    return x[:, 0]
+
+
+def _coarser_plane(image: torch.Tensor, share: float) -> torch.Tensor:
+    """Bring every slice to a share of its resolution and back."""
+    depth, height, width = image.shape[-3:]
+    size = (depth, max(1, round(height * share)), max(1, round(width * share)))
+    small = F.interpolate(image[None], size=size, mode="nearest-exact")
+    back = F.interpolate(small, size=(depth, height, width), mode="trilinear", align_corners=False)
+    return back[0].clamp(0, 1)

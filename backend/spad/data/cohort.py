@@ -11,15 +11,15 @@ import psutil
 import torch
 
 from spad import phantoms
-from spad.data.folder import Case, Folder
+from spad.data.cases import Case, Folder, read_case_labels, read_channels, unnamed_channels
 from spad.data.known_sets import UNKNOWN
 from spad.data.model_input import (
     Spacing,
+    channel_modality,
     contract_for,
     in_unit,
     labels_on_working_grid,
-    one_phase,
-    refuse_labels,
+    unit_of,
     unit_volume,
     working_frame,
 )
@@ -28,7 +28,6 @@ from spad.errors import SpadError
 from spad.progress import Progress, silent
 from spad.volumes.anisotropy import FLAT
 from spad.volumes.axes import to_canonical
-from spad.volumes.files import read
 from spad.volumes.intensity import CT, MR, Intensity, Limits
 from spad.volumes.statistics import stored_statistics
 from spad.volumes.volume import Volume
@@ -43,13 +42,14 @@ PHANTOM_GRIDS = {"CT": ((3.0, 3.0, 3.0), (96, 112, 128)), "MR": ((7.7, 2.5, 2.5)
 """Spacing in mm and shape of the phantoms that training draws from."""
 
 
-def model_contracts() -> dict[str, Intensity]:
+def model_contracts(ct_range: Sequence[float] = (CT.low, CT.high)) -> dict[str, Intensity]:
     """Give the contracts of the models that are trained here.
 
-    CT of -125 to 275 HU becomes -1 to 1; MR and all else do so by percentiles 0.5 to 99.5.
+    CT becomes -1 to 1 by a range of HU; MR and all else by percentiles 0.5 to 99.5.
     """
+    low, high = ct_range
     return {
-        "CT": replace(CT, shift=0.5, scale=0.5),
+        "CT": replace(CT, low=low, high=high, shift=0.5, scale=0.5),
         "MR": replace(MR, shift=0.5, scale=0.5),
         "*": replace(MR, shift=0.5, scale=0.5),
     }
@@ -60,7 +60,7 @@ class Contract:
     """What preparing a scan needs of a card."""
 
     intensity: dict[str, Intensity]
-    working_spacing: dict[str, float] | None
+    working_spacing: dict[str, Any] | None
 
 
 class Voxels(Protocol):
@@ -68,7 +68,7 @@ class Voxels(Protocol):
 
     @property
     def shape(self) -> Sequence[int]:
-        """Channels (1, or 3 of a picture in colour), depth, height and width."""
+        """Channels (1, those of the scan, or 3 of a picture in colour), depth, height and width."""
 
     def __getitem__(self, crop: Any) -> torch.Tensor:
         """Give `voxels[:, z0:z1, y0:y1, x0:x1]` in the stored type, of any kind that is real."""
@@ -81,18 +81,20 @@ class Prepared:
     Attributes:
         name: folder and ID.
         modality: "CT", "MR", ... or None.
-        image: (C, D, H, W) as stored, axes S->I, A->P, R->L with depth first; C is 3 for a picture
-            in colour, else 1.
+        image: (C, D, H, W) as stored, axes S->I, A->P, R->L with depth first; C is that of the
+            scan's channels, 3 for a picture in colour.
         labels: (D, H, W) uint8 in the cohort's numbering, or None.
         known: labels that its annotators drew (cohort's numbering).
         centres: for each known label that occurs, (n, 3) voxels of it.
         da: degree of anisotropy of the working grid.
         phantom: whether it is made up.
         validation: whether it is kept out of training.
-        limits: stored values that become 0 and 1 by the intensity contract.
-        span: of a scan stored in HU, percentiles 0.5 and 99.5 of its voxels; else None.
+        limits: stored values that become 0 and 1 by the intensity contract, the same in all
+            channels: those of a scan of several channels are stored in [0, 1], each by its own.
+        span: of a scan of one channel stored in HU, percentiles 0.5 and 99.5; else None.
         weight: how often it is drawn, beside others.
         spacing: of the working grid, mm along depth, height and width.
+        channel_modalities: of its channels; empty where all are of `modality`.
     """
 
     name: str
@@ -108,6 +110,7 @@ class Prepared:
     span: Limits | None = None
     weight: float = 1.0
     spacing: Spacing = (1.0, 1.0, 1.0)
+    channel_modalities: tuple[str | None, ...] = ()
 
     def to(self, device: torch.device) -> Prepared:
         """The same scan on another device; one in a store stays there."""
@@ -131,14 +134,21 @@ class Cohort:
     Attributes:
         scans: train and validation scans.
         label_names: id -> name, the same for all scans; empty without labels.
+        channels: names of the scans' channels; empty for scans of one channel.
     """
 
     scans: tuple[Prepared, ...]
     label_names: dict[int, str]
+    channels: tuple[str, ...] = ()
 
     def part(self, validation: bool) -> list[Prepared]:
         """The scans for training, or those for validation (never phantoms)."""
         return [s for s in self.scans if s.validation == validation]
+
+    def modalities(self) -> list[str]:
+        """List the modalities of all channels of the real scans (of phantoms if there are none)."""
+        real = [s for s in self.scans if not s.phantom] or list(self.scans)
+        return sorted({m for s in real for m in (s.modality, *s.channel_modalities) if m})
 
     def modality_labels(self) -> dict[str, list[int]]:
         """List, for each modality, the labels of its real scans (of phantoms if there are none)."""
@@ -161,6 +171,10 @@ def prepare(
 ) -> Cohort:
     """Decode every scan once; those of stores that are too large for memory are read as needed.
 
+    With labels, the channels of a scan stay together: all scans have equally many, and those of one
+    channel count for as many by copies of it, as the authors do with T2-SPIR beside T1-DUAL (the
+    samples and the model copy them). Without labels each channel is a scan of its own.
+
     Args:
         sources: what `read_source` gave for each folder or store.
         contract: intensity contracts and working spacing.
@@ -170,8 +184,8 @@ def prepare(
         progress: told after each scan.
 
     Raises:
-        SpadError: a scan cannot be read, labels lie on another grid, or nothing is left to train
-            on.
+        SpadError: a scan cannot be read, labels or channels lie on another grid, scans have
+            different numbers of channels, or nothing is left to train on.
     """
     names = _numbering(sources, phantom_count) if with_labels else {}
     folders = [source for source in sources if isinstance(source, Folder)]
@@ -181,16 +195,17 @@ def prepare(
     lazy = contract.working_spacing is None and _too_large([row for _, row in rows])
     total = max(1, len(cases) + len(rows) + phantom_count)
     scans: list[Prepared] = []
-    for folder, case in cases:
-        scans.append(_from_case(case, folder.label_names, names, contract, with_labels))
-        progress(len(scans) / total, f"reading {case.name}")
-    for store, row in rows:
+    for done, (folder, case) in enumerate(cases, 1):
+        scans += _from_case(folder, case, names, contract, with_labels)
+        progress(done / total, f"reading {case.name}")
+    for done, (store, row) in enumerate(rows, len(cases) + 1):
         scans.append(_from_row(store, row, names, contract, with_labels, lazy))
-        progress(len(scans) / total, f"reading {row.key}")
+        progress(done / total, f"reading {row.key}")
     for index in range(phantom_count):
         scans.append(_from_phantom(index, seed, names, contract, with_labels))
-        progress(len(scans) / total, f"making phantom {index + 1}")
-    cohort = Cohort(tuple(scans), {number: name for name, number in names.items()})
+        progress((len(cases) + len(rows) + index + 1) / total, f"making phantom {index + 1}")
+    channels = _channels(scans, folders) if with_labels else ()
+    cohort = Cohort(tuple(scans), {number: name for name, number in names.items()}, channels)
     if not cohort.part(validation=False):
         raise SpadError(
             f"{', '.join(str(s.path) for s in sources)} holds no scan to train on"
@@ -198,6 +213,27 @@ def prepare(
             f"label<ID>.nii.gz, or a store of such; give other data."
         )
     return cohort
+
+
+def _channels(scans: Sequence[Prepared], folders: Sequence[Folder]) -> tuple[str, ...]:
+    """Name the channels that scans have; none where all have one.
+
+    Raises:
+        SpadError: scans of several channels have different numbers of them.
+    """
+    counts = {scan.image.shape[0]: scan.name for scan in reversed(scans)}
+    counts.pop(1, None)
+    if not counts:
+        return ()
+    if len(counts) > 1:
+        said = " and ".join(f"{name} has {count}" for count, name in sorted(counts.items()))
+        raise SpadError(
+            f"The scans have different numbers of channels ({said}); expected equally many, or "
+            "one; train on them apart."
+        )
+    (count,) = counts
+    stated = [folder.channels for folder in folders if len(folder.channels) == count]
+    return stated[0] if stated else unnamed_channels(count)
 
 
 def _rows(store: Store, with_labels: bool) -> list[Row]:
@@ -212,44 +248,53 @@ def _too_large(rows: Sequence[Row]) -> bool:
 
 def _numbering(sources: Sequence[Folder | Store], phantom_count: int) -> dict[str, int]:
     names: dict[str, int] = {}
-    listed = [phantoms.LABELS] if phantom_count else []
-    for source in reversed(sources):
-        own = source.label_names
-        listed = [*([own] if isinstance(source, Folder) else own.values()), *listed]
+    listed: list[dict[int, str]] = []
+    for source in sources:
+        if isinstance(source, Folder):
+            listed += [source.label_names, *(c.label_names for c in source.cases if c.label_names)]
+            listed += [source.names_of(case) for case in source.cases if case.labels]
+        else:
+            listed += source.label_names.values()
+    listed += [phantoms.LABELS] if phantom_count else []
     for labels in listed:
         for name in (labels[key] for key in sorted(labels)):
             names.setdefault(name, len(names) + 1)
     if not names:
         raise SpadError(
-            'No folder has a labels.json; expected {"1": "spleen", ...} beside the scans; write '
-            "one."
+            f"{', '.join(str(source.path) for source in sources)} holds no labels; expected "
+            "label<ID>.nii.gz beside img<ID>.nii.gz, or another known layout; give other data."
         )
     return names
 
 
 def _from_case(
+    folder: Folder,
     case: Case,
-    own_names: dict[int, str],
     names: dict[str, int],
     contract: Contract,
     with_labels: bool,
-) -> Prepared:
-    scan = read(case.image)
-    labels = read(case.labels) if with_labels and case.labels is not None else None
-    if labels is not None and not np.allclose(labels.affine, scan.affine, atol=1e-3):
-        raise SpadError(
-            f"{case.labels} lies on another grid than {case.image}; expected the same; correct one."
-        )
-    modality = scan.modality
-    if modality is None:
+) -> list[Prepared]:
+    """Read a case: one scan, or without labels one for each channel."""
+    channels = read_channels(folder, case)
+    labels = read_case_labels(case, channels[0]) if with_labels else None
+    told = [c.modality for c in channels if c.modality is not None]
+    if not told:
         raise SpadError(
             f"{case.image} does not tell its modality; expected CT values in HU, or CT or MR in "
             f"the file's name; "
             "rename it."
         )
-    return _prepared(
-        case.name, modality, scan, labels, own_names, names, contract, False, case.validation
-    )
+    own_names = folder.names_of(case) if labels is not None else {}
+    apart = [[c] for c in channels] if not with_labels else [channels]
+    prepared = []
+    for number, group in enumerate(apart, 1):
+        name = case.name if len(apart) == 1 else f"{case.name}/{number}"
+        modality = group[0].modality or told[0]
+        made = _prepared(
+            name, modality, group, labels, own_names, names, contract, False, case.validation
+        )
+        prepared.append(made)
+    return prepared
 
 
 def _from_phantom(
@@ -263,14 +308,14 @@ def _from_phantom(
     labels = made.labels if with_labels else None
     name = f"phantom/{index}"
     return _prepared(
-        name, modality, made.image, labels, phantoms.LABELS, names, contract, True, False
+        name, modality, [made.image], labels, phantoms.LABELS, names, contract, True, False
     )
 
 
 def _prepared(
     name: str,
     modality: str,
-    scan: Volume,
+    channels: Sequence[Volume],
     labels: Volume | None,
     own_names: dict[int, str],
     names: dict[str, int],
@@ -280,13 +325,15 @@ def _prepared(
 ) -> Prepared:
     array = None if labels is None else labels_on_working_grid(labels, contract.working_spacing)
     drawn = _drawn(array, own_names, names, name)
-    prepared = _in_hu(scan, modality, contract) or _in_unit(scan, modality, contract)
-    image, limits, span, spacing, da = prepared
+    form = _in_hu(channels[0], modality, contract) if len(channels) == 1 else None
+    image, limits, span, spacing, da = form or _in_unit(channels, modality, contract)
+    others = [channel_modality(channel, contract, modality) for channel in channels[1:]]
     return Prepared(
         *(name, modality, image, *drawn, da, phantom, validation),
         limits=limits,
         span=span,
         spacing=spacing,
+        channel_modalities=(modality, *others) if others else (),
     )
 
 
@@ -343,7 +390,8 @@ def _coarser(
         for channel in store.image(row)[:, :, :, :]
     ]
     image = torch.stack([torch.from_numpy(one.array).half() for one in made])
-    return image, made[0].spacing, FLAT if row.da == FLAT else made[0].da
+    flat = row.da == FLAT and "da" not in (contract.working_spacing or {})
+    return image, made[0].spacing, FLAT if flat else made[0].da
 
 
 def _affine(row: Row) -> np.ndarray:
@@ -377,7 +425,7 @@ def _drawn(
 
 
 Form = tuple[torch.Tensor, Limits, Limits | None, Spacing, int]
-"""Voxels (1, D, H, W), what becomes 0 and 1, the span of HU, spacing and `da`."""
+"""Voxels (C, D, H, W), what becomes 0 and 1, the span of HU, spacing and `da`."""
 
 
 def _in_hu(scan: Volume, modality: str, contract: Contract) -> Form | None:
@@ -385,8 +433,6 @@ def _in_hu(scan: Volume, modality: str, contract: Contract) -> Form | None:
     intensity = contract_for(contract, modality)
     if contract.working_spacing is not None or intensity.unit != "HU":
         return None
-    refuse_labels(scan)
-    scan = one_phase(scan)
     found = stored_statistics(scan, (0.5, 99.5), None)
     if found.minimum > LEAST_AIR:
         return None
@@ -400,9 +446,9 @@ def _in_hu(scan: Volume, modality: str, contract: Contract) -> Form | None:
     return torch.from_numpy(image)[None], limits, span, frame.spacing, frame.da
 
 
-def _in_unit(scan: Volume, modality: str, contract: Contract) -> Form:
-    made = unit_volume(scan, contract, modality)
-    return torch.from_numpy(made.array).half()[None], (0.0, 1.0), None, made.spacing, made.da
+def _in_unit(channels: Sequence[Volume], modality: str, contract: Contract) -> Form:
+    made = unit_of(channels, contract, modality)
+    return torch.from_numpy(made.array).half(), (0.0, 1.0), None, made.spacing, made.da
 
 
 def _renumbered(
@@ -411,8 +457,8 @@ def _renumbered(
     unnamed = sorted(set(np.unique(array).tolist()) - set(own_names) - {0})
     if unnamed:
         raise SpadError(
-            f"The labels of {case} hold {unnamed[0]}, which labels.json does not name; add its "
-            f"name."
+            f"The labels of {case} hold {unnamed[0]}, which the data set does not name; add its "
+            "name where the others stand, such as labels.json."
         )
     table = np.zeros(max([*own_names, 0]) + 1, np.uint8)
     for own, label in own_names.items():

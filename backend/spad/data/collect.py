@@ -1,9 +1,9 @@
-"""Which scans a folder tree or a manifest holds, with their data sets, patients and labels.
+"""Which scans a folder tree, a manifest or a datalist holds: data sets, patients and labels.
 
 A tree is one data set, or one per folder of its first level. `img<ID>` and `label<ID>`, folders
 `images` and `labels`, and `scan` with `scan_seg` are known as pairs; `labels.json` and `split.json`
-of a data set are read as in `spad.data.folder`. DICOM folders and OME-Zarr images are scans as a
-whole.
+of a data set are read as in `spad.data.folder`, and so are CHAOS, BTCV, `dataset.json` and JSON
+datalists. DICOM folders and OME-Zarr images are scans as a whole; each channel is a scan.
 """
 
 from __future__ import annotations
@@ -16,8 +16,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from spad.data.folder import LABELS_WORD, is_labels_name, label_names_of, stated_parts
+from spad.data import layouts_chaos, layouts_lists
+from spad.data.cases import Case, Folder
 from spad.data.known_sets import UNKNOWN, KnownSet, known_set
+from spad.data.layouts import names_by_layout
+from spad.data.pairs import in_patients, is_labels_name, is_role, pair_key, without_roles
+from spad.data.sidecars import label_names_of, stated_parts
 from spad.errors import SpadError
 from spad.volumes.files import catalog, readable, stem_of, suffix_of
 
@@ -27,9 +31,6 @@ COLUMNS = ("image", "labels", "data_set", "patient", "modality", "orientation", 
 PARTS = ("train", "validation")
 _ZARR = (".zgroup", ".zarray", ".zattrs", "zarr.json")
 _SET_FILES = ("labels.json", "split.json", "dataset.json")
-_ROLE = re.compile(
-    r"(images?|imgs?|labels?|masks?|seg(mentation)?s?|scans?|data)(tr|ts|val)?", re.IGNORECASE
-)
 
 
 @dataclass(frozen=True)
@@ -110,10 +111,10 @@ class Collection:
 
 
 def collect(source: str | Path, data_set: str | None = None) -> Collection:
-    """Find the scans of a folder tree or a manifest.
+    """Find the scans of a folder tree, a manifest or a datalist.
 
     Args:
-        source: a folder, or a CSV file with the columns `COLUMNS`.
+        source: a folder, a CSV file with the columns `COLUMNS`, or a JSON datalist.
         data_set: take the whole tree as this data set (one of the known ones or any name).
 
     Raises:
@@ -124,10 +125,12 @@ def collect(source: str | Path, data_set: str | None = None) -> Collection:
         found = _of_tree(source, data_set)
     elif source.is_file() and source.suffix.lower() == ".csv":
         found = _of_manifest(source, data_set)
+    elif source.is_file() and (listed := layouts_lists.find(source)) is not None:
+        found = _of_layout(listed, source.parent, data_set or source.resolve().parent.name)
     else:
         raise SpadError(
-            f"{source} is neither a folder nor a manifest; expected a folder with scans, or a CSV "
-            f"file with the columns {', '.join(COLUMNS)}; name one."
+            f"{source} is neither a folder nor a manifest; expected a folder with scans, a JSON "
+            f"datalist, or a CSV file with the columns {', '.join(COLUMNS)}; name one."
         )
     if not found.scans:
         reason = found.left_out[0].reason if found.left_out else "it holds no readable file"
@@ -155,6 +158,9 @@ class _File:
 
 def _of_tree(root: Path, data_set: str | None) -> Collection:
     root_name = data_set or root.resolve().name
+    chaos = layouts_chaos.find(root)
+    if chaos is not None:
+        return _of_layout(chaos, root, root_name)
     files, left_out = _walk(root, root_name)
     single = data_set is not None or _is_one_set(root, files)
     by_set: dict[str, list[_File]] = defaultdict(list)
@@ -164,12 +170,62 @@ def _of_tree(root: Path, data_set: str | None) -> Collection:
     data_sets = {}
     for name, members in sorted(by_set.items()):
         folder = root if single else root / name
-        one = _data_set(name, label_names_of(folder))
+        skip = 0 if single else 1
+        try:
+            listed = layouts_lists.find(folder)
+        except SpadError as error:  # a dataset.json of another kind, or of files that are gone
+            left_out.append(LeftOut(name, f"{name}/{layouts_lists.FILE}", str(error)))
+            listed = None
+        drawn = [Path(*file.parts[skip:]) for file in members if file.is_labels]
+        names = label_names_of(folder) or (listed.stated_names if listed else {})
+        one = _data_set(name, names or names_by_layout(drawn))
         data_sets[one.name] = one
-        scans += _scans_of(one, folder, members, 0 if single else 1)
+        scans += _stated(_scans_of(one, folder, members, skip), listed)
     if not single:
         left_out = [replace(o, data_set=_plain(o.source.split("/")[0])) for o in left_out]
     return Collection(tuple(sorted(scans, key=lambda s: s.key)), data_sets, tuple(left_out))
+
+
+def _stated(scans: Iterable[Scan], listed: Folder | None) -> Iterator[Scan]:
+    """Take labels and part of the scans that a `dataset.json` lists from there."""
+    cases = {path: case for case in (listed.cases if listed else ()) for path in case.images}
+    for scan in scans:
+        case = cases.get(scan.path)
+        if case is None or listed is None:
+            yield scan
+        else:
+            part = _part(case) if listed.split_stated else scan.part
+            yield replace(scan, labels=case.labels, part=part)
+
+
+def _part(case: Case) -> str:
+    return "validation" if case.validation else "train"
+
+
+def _of_layout(folder: Folder, root: Path, name: str) -> Collection:
+    """Make scans of a layout's cases, one for each channel.
+
+    Cases whose annotators drew other labels than the folder's make a data set of their own.
+    """
+    scans: list[Scan] = []
+    data_sets = {}
+    for case in folder.cases:
+        names = folder.stated_names if case.label_names is None else case.label_names
+        set_name = name if names == folder.stated_names else f"{name}-{'-'.join(names.values())}"
+        one = _data_set(set_name, names)
+        data_sets[one.name] = one
+        for number, path in enumerate(case.images):
+            own = case.name.partition("/")[2] + (f"-{number}" if len(case.images) > 1 else "")
+            inside = path.relative_to(root) if path.is_relative_to(root) else path
+            scans.append(
+                Scan(
+                    *(one.name, _plain(own.replace("/", "-")), path, inside.as_posix()),
+                    patient=_plain((case.patient or case.name).partition("/")[2]),
+                    labels=case.labels if names else None,
+                    part=_part(case) if folder.split_stated else None,
+                )
+            )
+    return Collection(tuple(sorted(scans, key=lambda s: s.key)), data_sets, ())
 
 
 def _data_set(name: str, label_names: dict[int, str]) -> DataSet:
@@ -226,32 +282,28 @@ def _is_one_set(root: Path, files: Sequence[_File]) -> bool:
     tops = {file.parts[0] for file in scans if len(file.parts) > 1}
     if any(len(file.parts) == 1 and not (file.whole and file.series) for file in scans):
         return True
-    if any((root / name).is_file() for name in _SET_FILES) or all(map(_ROLE.fullmatch, tops)):
+    if any((root / name).is_file() for name in _SET_FILES) or all(map(is_role, tops)):
         return True
     return _of_patients(root, scans)
 
 
 def _of_patients(root: Path, scans: Iterable[_File], skip: int = 0) -> bool:
     """Tell whether folders are patients: most hold files of the same names, or all hold DICOM."""
-    names: dict[str, set[str]] = defaultdict(set)
-    dicom = True
-    for scan in scans:
-        parts = scan.parts[skip:]
-        dicom &= scan.series is not None
-        names[parts[0]].add("/".join(parts[1:]).replace(parts[0], "*"))
-    if len(names) < 2 or any((root / f / s).is_file() for f in names for s in _SET_FILES):
+    scans = list(scans)
+    folders = {scan.parts[skip] for scan in scans}
+    if len(folders) < 2 or any((root / f / s).is_file() for f in folders for s in _SET_FILES):
         return False
-    shared = Counter(name for inside in names.values() for name in inside)
-    alike = sum(any(shared[name] > 1 for name in inside) for inside in names.values())
-    return dicom or alike > len(names) / 2
+    dicom = all(scan.series is not None for scan in scans)
+    return dicom or in_patients(scan.parts[skip:] for scan in scans)
 
 
 def _scans_of(data_set: DataSet, folder: Path, files: Sequence[_File], skip: int) -> Iterator[Scan]:
     """Give the scans of one data set with their names, patients, labels and parts."""
     images = [file for file in files if not file.is_labels]
-    labels = {_base(f, skip): f.path for f in files if f.is_labels and data_set.label_names}
+    named = [file for file in files if file.is_labels and data_set.label_names]
+    labels = {pair_key(file.parts[skip:]): file.path for file in named}
     parts = stated_parts(folder)
-    inside = [replace(f, parts=_without_roles(f.parts[skip:])) for f in images]
+    inside = [replace(f, parts=without_roles(f.parts[skip:])) for f in images]
     deep = [f for f in inside if len(f.parts) > 1]
     patients = len(deep) == len(inside) > 0 and _of_patients(folder, deep)
     taken = Counter(_name(file) for file in inside)
@@ -264,16 +316,12 @@ def _scans_of(data_set: DataSet, folder: Path, files: Sequence[_File], skip: int
             *(data_set.name, name, file.path, file.source),
             patient=short.parts[0] if patients else name,
             series=file.series,
-            labels=labels.get(_base(file, skip)),
+            labels=labels.get(pair_key(file.parts[skip:])),
             part=parts.get(name, "train") if parts else None,
             modality=None if known.modality == UNKNOWN else known.modality,
             orientation=None if known.orientation == UNKNOWN else known.orientation,
             weight=known.weight,
         )
-
-
-def _without_roles(parts: tuple[str, ...]) -> tuple[str, ...]:
-    return (*(part for part in parts[:-1] if not _ROLE.fullmatch(part)), *parts[-1:])
 
 
 def _name(file: _File) -> str:
@@ -282,18 +330,6 @@ def _name(file: _File) -> str:
         return _plain("-".join(file.parts))
     stem = re.sub(r"^img(?=\d)", "", stem_of(file.path))
     return _plain("-".join((*file.parts[:-1], stem)))
-
-
-def _base(file: _File, skip: int) -> tuple[str, ...]:
-    """Give what a scan and its labels have in common: folders and words that tell neither."""
-    *folders, _ = _without_roles(file.parts[skip:])
-    stem = re.sub(r"^(img|label)(?=\d)|_0000$", "", stem_of(file.path))
-    words = [
-        word
-        for word in re.split(r"[^A-Za-z0-9]+", stem)
-        if not LABELS_WORD.fullmatch(word) and word.lower() not in ("image", "img")
-    ]
-    return (*folders, *words)
 
 
 def _plain(name: str) -> str:

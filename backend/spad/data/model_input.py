@@ -6,12 +6,14 @@ values -> intensity contract -> [0, 1] -> canonical axes, depth first -> working
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
+from spad.data.channels import channels_of, on_one_grid
+from spad.data.channels import one_phase as one_phase
 from spad.errors import SpadError
 from spad.models.resize import resize
 from spad.volumes.anisotropy import FLAT, degree_of_anisotropy
@@ -37,7 +39,7 @@ class Contracts(Protocol):
 
     @property
     def working_spacing(self) -> Mapping[str, Any] | None:
-        """`{"in_plane": mm}`, or None for the scan's own spacing."""
+        """What `working_grid` takes, or None for the scan's own spacing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +97,48 @@ class UnitVolume:
     def affine(self) -> np.ndarray:
         """(4, 4), index of `array` to RAS+ mm."""
         return self.frame.affine
+
+
+class ChannelContracts(Contracts, Protocol):
+    """The same of a model that may take several channels."""
+
+    @property
+    def channels(self) -> Sequence[str]:
+        """Names of the channels; empty for one."""
+
+
+@dataclass(frozen=True, eq=False)
+class UnitChannels:
+    """A scan of one to n channels on its working grid in [0, 1].
+
+    Attributes:
+        array: (C, D, H, W) float32 in [0, 1], contiguous.
+        frame: its grid.
+        contracts: the intensity contract of each channel.
+        limits: each channel's values that became 0 and 1.
+        copied: whether a scan of one channel was copied to all channels of the model.
+    """
+
+    array: np.ndarray
+    frame: WorkingFrame
+    contracts: tuple[Intensity, ...]
+    limits: tuple[Limits, ...]
+    copied: bool = False
+
+    @property
+    def da(self) -> int:
+        """Degree of anisotropy of the working grid."""
+        return self.frame.da
+
+    @property
+    def spacing(self) -> Spacing:
+        """Spacing of the working grid in mm (z, y, x)."""
+        return self.frame.spacing
+
+    def to_model(self, region: tuple[slice, slice, slice]) -> np.ndarray:
+        """Give a region of all channels in the model's range: (C, d, h, w) float32."""
+        parts = zip(self.contracts, self.array, strict=True)
+        return np.stack([contract.to_model(channel[region]) for contract, channel in parts])
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,6 +213,81 @@ def unit_volume(
     return UnitVolume(_resized(array, frame.size), frame, contract, limits)
 
 
+def unit_channels(
+    volumes: Sequence[Volume],
+    card: ChannelContracts,
+    modality: str | None = None,
+    *,
+    phase: int = 0,
+) -> UnitChannels:
+    """Bring a scan of one to n channels to [0, 1] on its working grid.
+
+    Each channel has limits of its own, by the contract for its modality where its header or file
+    name tells one that the model knows (PET beside CT), else for `modality`. A model of one channel
+    takes one scan as `unit_volume` does. One of several takes as many scans, or one scan with a
+    channel axis (or, of equal length, a time axis, which is where NIfTI files often keep channels);
+    a scan of one channel is copied to all of them, as the authors do with T2-SPIR beside T1-DUAL.
+
+    Args:
+        volumes: one scan for each channel, in the order of `card.channels`, on one grid (another
+            order of axes will do), or a single scan.
+        card: the checkpoint's card.
+        modality: "CT", "MR", ... of the first channel; None to take the scan's own.
+        phase: which time of a 4D scan.
+
+    Returns:
+        The channels on the working grid of the first.
+
+    Raises:
+        SpadError: as `unit_volume`; another number of channels than the model's, or channels that
+            lie on different grids.
+    """
+    wanted = max(1, len(card.channels))
+    if wanted == 1 and len(volumes) == 1:
+        parts = [one_phase(volumes[0], phase)]
+    else:
+        times = len(volumes) == 1 and volumes[0].array.shape[0] == wanted
+        parts = [part for v in volumes for part in channels_of(v, phase, times=times)]
+    if len(parts) not in (1, wanted):
+        said = f" ({', '.join(card.channels)})" if card.channels else ""
+        raise SpadError(
+            f"The scan has {len(parts)} channels, but the model was made for {wanted}{said}; give "
+            "these, in this order."
+        )
+    found = unit_of(parts, card, modality or volumes[0].modality)
+    if len(parts) == wanted:
+        return found
+    array = np.repeat(found.array, wanted, axis=0)
+    contracts, limits = found.contracts * wanted, found.limits * wanted
+    return UnitChannels(array, found.frame, contracts, limits, copied=True)
+
+
+def unit_of(channels: Sequence[Volume], card: Contracts, modality: str | None) -> UnitChannels:
+    """Bring the channels of a scan (3D each) to [0, 1] on the working grid; see `unit_channels`.
+
+    Raises:
+        SpadError: as `unit_volume`, or channels lie on different grids.
+    """
+    placed = on_one_grid(channels)
+    made = unit_volume(placed[0], card, modality)
+    array = np.empty((len(placed), *made.array.shape), np.float32)
+    array[0] = made.array
+    contracts, limits = [made.contract], [made.limits]
+    for number, channel in enumerate(placed[1:], 1):
+        one = unit_volume(channel, card, channel_modality(channels[number], card, modality))
+        array[number] = one.array
+        contracts.append(one.contract)
+        limits.append(one.limits)
+    return UnitChannels(array, made.frame, tuple(contracts), tuple(limits))
+
+
+def channel_modality(channel: Volume, card: Contracts, modality: str | None) -> str | None:
+    """Give what its header or file name says, if the model knows it; else the scan's modality."""
+    own = channel.modality
+    told = channel.modality_source in ("header", "file name")
+    return own if told and (own in card.intensity or "*" in card.intensity) else modality
+
+
 def refuse_labels(volume: Volume) -> None:
     """Refuse labels where a scan is wanted.
 
@@ -201,34 +320,6 @@ def contract_for(card: Contracts, modality: str | None) -> Intensity:
         f"The scan is {modality}, but this model was made for {known}; choose another model, or "
         "state the modality if it was told wrongly."
     )
-
-
-def one_phase(volume: Volume, phase: int = 0) -> Volume:
-    """Take one time (or channel) of a 4D scan; a 3D scan as it is.
-
-    Raises:
-        SpadError: there is no such time, or the scan is in colour.
-    """
-    if volume.rgb or volume.axes == "tczyx":
-        raise SpadError(
-            f"The scan has {volume.array.shape[-4]} colours or channels for each voxel, but models "
-            "look at one value; convert it to grey first."
-        )
-    phases = 1 if volume.array.ndim == 3 else volume.array.shape[0]
-    if not 0 <= phase < phases:
-        raise SpadError(
-            f"Time {phase} was asked for, but the scan has {phases}; give a number from 0 to "
-            f"{phases - 1}."
-        )
-    if volume.array.ndim == 3:
-        return volume
-    one = volume.with_array(
-        volume.array[phase],
-        label_names=volume.label_names,
-        slope=volume.slope,
-        intercept=volume.intercept,
-    )
-    return replace(one, unit=volume.unit)
 
 
 def scan_limits(volume: Volume, contract: Intensity) -> Limits:
@@ -273,32 +364,43 @@ def working_grid(
         shape: voxels, depth first.
         spacing: in mm, depth first.
         working_spacing: `{"in_plane": mm}`: both in-plane axes get that spacing as nearly as whole
-            voxels allow, and depth too where it is finer; None leaves all as it is.
+            voxels allow, and depth too where it is finer; with `"isotropic": True` depth gets it
+            in any case, but for single slices. Without `in_plane` the in-plane spacing stays. None
+            leaves all as it is.
 
     Returns:
         Size and spacing, depth first.
     """
-    target = None if working_spacing is None else working_spacing.get("in_plane")
+    rule = working_spacing or {}
+    isotropic = bool(rule.get("isotropic"))
+    target = rule.get("in_plane") or (min(spacing[1:]) if isotropic else None)
     if target is None:
         z, y, x = (int(n) for n in shape)
         return (z, y, x), (float(spacing[0]), float(spacing[1]), float(spacing[2]))
     sizes, spacings = [], []
     for axis, (n, s) in enumerate(zip(shape, spacing, strict=True)):
-        kept = axis == 0 and s >= target
-        size = int(n) if kept else max(1, round(n * s / float(target)))
+        kept = axis == 0 and ((s >= target and not isotropic) or n == 1)
+        least = 2 if axis == 0 and isotropic else 1
+        size = int(n) if kept else max(least, round(n * s / float(target)))
         sizes.append(size)
         spacings.append(float(n * s / size))
     return (sizes[0], sizes[1], sizes[2]), (spacings[0], spacings[1], spacings[2])
 
 
 def working_frame(volume: Volume, working_spacing: Mapping[str, Any] | None) -> WorkingFrame:
-    """Find where a model sees a volume; see `working_grid`."""
+    """Find where a model sees a volume; see `working_grid`.
+
+    `"da"` in `working_spacing` is the degree of anisotropy that the model is told, whatever the
+    spacing is.
+    """
     view, affine = to_canonical(volume, depth_first=True)
     z, y, x = view.shape[-3:]
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     size, new_spacing = working_grid((z, y, x), spacing.tolist(), working_spacing)
     factors = [old / new for old, new in zip((z, y, x), size, strict=True)]
+    stated = (working_spacing or {}).get("da")
     da = FLAT if size[0] == 1 else degree_of_anisotropy(new_spacing)
+    da = da if stated is None else int(stated)
     return WorkingFrame(size, new_spacing, coarser_affine(affine, factors), (z, y, x), da)
 
 

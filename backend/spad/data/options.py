@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass
@@ -15,6 +16,11 @@ class DataOptions:
         tokens: (depth, in-plane) tokens of a crop, for tasks on tokens.
         window: voxels (depth, height, width) of a crop at `da` 0, for segmentation.
         in_plane_mm: in-plane spacing of the working grid; None keeps the scan's own.
+        isotropic: resample depth to the in-plane spacing as well, so that `da` is 0.
+        stated_da: the degree of anisotropy that the model is told of every scan; None tells the
+            scan's own.
+        label_ratio: share of the training scans with labels that is used, of each source at least
+            one, drawn by the seed; a larger share holds a smaller one.
         zoom: smallest and largest random scale, 2 takes every second voxel.
         zoom_share: fraction of samples that are scaled.
         depth_zoom: scale of depth alone for some samples of nearly isotropic scans, after which
@@ -22,7 +28,11 @@ class DataOptions:
         rotation: largest random rotation about depth, degrees.
         tilt: largest random rotation about the in-plane axes of nearly isotropic scans, degrees.
         rotation_share: fraction of samples that are rotated.
-        flips: mirror each axis at random; never for tasks that tell left from right.
+        flips: mirror each axis at random, as the authors do; of organs that come in pairs a small
+            model then learns left from right badly.
+        ct_range: HU that become 0 and 1 in CT.
+        plan: choose spacing, crop and range of CT by the scans, when the run begins.
+        found: what `plan` saw of the scans.
         ct_windows: draw a window of CT for some samples instead of the contract's.
         foreground: fraction of crops centred on a label, all labels equally likely.
         phantoms: made-up abdomens of random anatomy added to the scans.
@@ -37,6 +47,9 @@ class DataOptions:
     tokens: list[int] = field(default_factory=lambda: [4, 8])
     window: list[int] = field(default_factory=lambda: [64, 64, 96])
     in_plane_mm: float | None = None
+    isotropic: bool = False
+    stated_da: int | None = None
+    label_ratio: float = 1.0
     zoom: list[float] = field(default_factory=lambda: [0.8, 1.25])
     zoom_share: float = 1.0
     depth_zoom: list[float] | None = None
@@ -45,6 +58,9 @@ class DataOptions:
     rotation_share: float = 1.0
     flips: bool = False
     ct_windows: bool = False
+    ct_range: list[float] = field(default_factory=lambda: [-125.0, 275.0])
+    plan: bool = False
+    found: dict[str, Any] = field(default_factory=dict)
     foreground: float = 0.75
     phantoms: int = 0
     phantom_share: float = 0.0

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from spad.data.augment import random_intensity, random_matrix, resample_crop
+from spad.data.augment import random_intensity, random_matrix, random_quality, resample_crop
 from spad.data.cohort import Prepared
 from spad.data.options import DataOptions
 from spad.models.sac import level_factors
@@ -35,6 +35,7 @@ class Batch:
         first: the number of its first sample among those of all processes at that step.
         labels: (B, D, H, W) int64 in the cohort's numbering, or None.
         known: (B, K) booleans: background and the labels that each scan's annotators drew, or None.
+        complete: whether `known` is true everywhere, told without waiting for a device.
     """
 
     image: torch.Tensor
@@ -43,6 +44,7 @@ class Batch:
     labels: torch.Tensor | None
     known: torch.Tensor | None
     first: int = 0
+    complete: bool = False
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
@@ -170,7 +172,7 @@ class Sampler:
             return Batch(images, chosen[0].da, step, None, None, start)
         labels = torch.stack([label for _, label in samples if label is not None])
         known = torch.stack([self._known(self.scans[draw.scan]) for draw in chosen])
-        return Batch(images, chosen[0].da, step, labels, known, start)
+        return Batch(images, chosen[0].da, step, labels, known, start, bool(known.all()))
 
     def _batch_draws(self, rng: np.random.Generator) -> list[Draw]:
         fewest = self.options.batch
@@ -223,7 +225,7 @@ class Sampler:
         crop = resample_crop(scan.image, centre, size, matrix, beyond=beyond)
         image = replace(scan, limits=self._limits(scan, rng)).unit(crop)
         if self.augment:
-            image = random_intensity(image, rng, noise=self.classes > 0)
+            image = (random_quality if self.classes else random_intensity)(image, rng)
         labels = None
         if self.classes and scan.labels is not None:
             labels = resample_crop(scan.labels, centre, size, matrix, mode="nearest").long()

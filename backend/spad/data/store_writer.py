@@ -29,6 +29,7 @@ import numpy as np
 
 from spad import jsonfile
 from spad.data import store as stores
+from spad.data.cases import read_labels
 from spad.data.collect import Collection, LeftOut, Scan, collect
 from spad.data.store import ABOUT, TABLE, VOLUMES, Row, Store
 from spad.data.stored_form import Stored, volumes_of, weight_of_part
@@ -394,7 +395,7 @@ def _stated(scan: Scan, count: int) -> dict[str, Any]:
 def _read(job: Job) -> Iterator[Stored]:
     scan = job.scan
     volume = read(scan.path, series=scan.series)
-    labels = read(scan.labels, labels=True) if scan.labels and job.named_labels else None
+    labels = read_labels(scan.labels, volume) if scan.labels and job.named_labels else None
     yield from volumes_of(volume, labels, job.side, scan.orientation, scan.modality)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from spad.errors import SpadError
-from spad.evaluation.metrics import Figures, evaluate, mean_figures
+from spad.evaluation.bootstrap import METHOD, Interval, interval_of_mean
+from spad.evaluation.metrics import FIGURES, Figures, evaluate, mean_figures
 from spad.progress import Progress, silent
 from spad.volumes.files import read, readable, stem_of
 
@@ -48,9 +49,8 @@ def evaluate_folders(
         progress: is told how many cases are done.
 
     Returns:
-        ``{"unit", "cases": [{"case", ...as of one case}], "labels": {name: mean figures},
-        "mean": figures, "without_reference", "without_prediction"}``. A label's mean runs over
-        the cases in which it occurs, the overall mean over the means of the cases.
+        The figures of `summarize`, and ``without_reference, without_prediction``: names of files
+        that have no partner.
 
     Raises:
         SpadError: if no file has a partner, two files claim one case, or a case cannot be compared.
@@ -61,12 +61,41 @@ def evaluate_folders(
         progress(number / len(pairing.pairs), case)
         cases.append({"case": case, **_evaluate_case(predicted, expected, unit)})
     return {
-        "unit": unit,
-        "cases": cases,
-        "labels": _mean_of_labels([case["labels"] for case in cases]),
-        "mean": mean_figures(case["mean"] for case in cases),
+        **summarize(cases, unit),
         "without_reference": pairing.without_reference,
         "without_prediction": pairing.without_prediction,
+    }
+
+
+def summarize(cases: Sequence[Mapping[str, Any]], unit: Literal["mm", "voxel"]) -> dict[str, Any]:
+    """Average figures over cases.
+
+    Args:
+        cases: ``{"case", "labels": {name: figures}, "mean": figures, ...}`` of each.
+        unit: of their distances.
+
+    Returns:
+        ``{"unit", "cases", "labels": {name: mean figures}, "mean": figures, "intervals":
+        {"labels": {name: ...}, "mean": ..., "method", "confidence", "resamples", "seed"}}``. A
+        label's mean runs over the cases in which it occurs, the overall mean over the means of the
+        cases. An interval is ``(low, high)`` of such a mean, by `spad.evaluation.bootstrap`, or
+        None where fewer than two cases have the figure.
+    """
+    by_label: dict[str, list[Figures]] = {}
+    for case in cases:
+        for name, figures in case["labels"].items():
+            by_label.setdefault(name, []).append(figures)
+    means = [case["mean"] for case in cases]
+    return {
+        "unit": unit,
+        "cases": list(cases),
+        "labels": {name: mean_figures(rows) for name, rows in by_label.items()},
+        "mean": mean_figures(means),
+        "intervals": {
+            **METHOD,
+            "labels": {name: _intervals(rows) for name, rows in by_label.items()},
+            "mean": _intervals(means),
+        },
     }
 
 
@@ -136,9 +165,5 @@ def _case_of(file: Path) -> str:
     return _START.sub("", _ENDING.sub("", stem_of(file))).lower()
 
 
-def _mean_of_labels(cases: Iterable[Mapping[str, Figures]]) -> dict[str, Figures]:
-    several = list(cases)
-    names = dict.fromkeys(name for labels in several for name in labels)
-    return {
-        name: mean_figures(labels[name] for labels in several if name in labels) for name in names
-    }
+def _intervals(rows: Sequence[Figures]) -> dict[str, Interval | None]:
+    return {figure: interval_of_mean([row[figure] for row in rows]) for figure in FIGURES}

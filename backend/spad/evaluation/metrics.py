@@ -3,17 +3,18 @@
 Definitions are MONAI's with `spacing`. A label's surface is the set of its voxels with a face
 neighbour outside the label (outside the grid counts as outside); a distance runs from the centre
 of a surface voxel to that of the nearest surface voxel of the other mask. One pair of distance
-lists per label gives all figures, where MONAI's functions would compute them once per figure.
+lists per label gives all figures, where MONAI's functions would compute them once per figure, and
+k-d trees of surface voxels give them several times faster than distance transforms of the box.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_erosion
+from scipy.ndimage import find_objects
 from scipy.spatial import KDTree
 
 from spad.errors import SpadError
@@ -28,6 +29,10 @@ GRID_TOLERANCE = 1e-3
 
 Figures = dict[str, float | None]
 Mask = NDArray[np.bool_]
+Box = tuple[slice, ...]
+
+_LEAF = 32
+_WORTH_THREADS = 10_000
 
 
 def evaluate(
@@ -55,11 +60,13 @@ def evaluate(
     """
     predicted, expected, spacing = _on_one_grid(prediction, reference)
     distances = spacing if unit == "mm" else (1.0, 1.0, 1.0)
-    matched_by, pairs = _match(prediction, reference, _ids(predicted), _ids(expected))
-    labels = {
-        name: compare_masks(np.isin(predicted, ours), np.isin(expected, theirs), distances)
-        for name, (ours, theirs) in pairs.items()
-    }
+    boxes = _boxes(predicted), _boxes(expected)
+    matched_by, pairs = _match(prediction, reference, list(boxes[0]), list(boxes[1]))
+    labels = {}
+    for name, (ours, theirs) in pairs.items():
+        box = _around([*(boxes[0][i] for i in ours), *(boxes[1][i] for i in theirs)])
+        masks = np.isin(predicted[box], ours), np.isin(expected[box], theirs)
+        labels[name] = compare_masks(*masks, distances)
     return {
         "unit": unit,
         "matched_by": matched_by,
@@ -76,15 +83,13 @@ def compare_masks(prediction: Mask, reference: Mask, spacing: tuple[float, ...])
         reference: mask of the same shape.
         spacing: distance between voxel centres along each axis of the masks.
     """
-    box = _bounding_box(prediction | reference)
-    prediction, reference = prediction[box], reference[box]
-    voxels = int(prediction.sum()), int(reference.sum())
+    voxels = np.count_nonzero(prediction), np.count_nonzero(reference)
     if 0 in voxels:
         return {"dice": 0.0, "assd": None, "hd": None, "hd95": None, "nsd_1mm": 0.0, "nsd_3mm": 0.0}
     there, back = _surface_distances(prediction, reference, spacing)
     pooled = np.concatenate([there, back])
     return {
-        "dice": 2.0 * int((prediction & reference).sum()) / sum(voxels),
+        "dice": 2.0 * np.count_nonzero(prediction & reference) / sum(voxels),
         "assd": float(pooled.mean(dtype=np.float64)),
         "hd": float(pooled.max()),
         "hd95": float(max(np.percentile(there, 95), np.percentile(back, 95))),
@@ -107,21 +112,49 @@ def _surface_distances(
     a: Mask, b: Mask, spacing: tuple[float, ...]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Distance of every surface voxel of `a` to the surface of `b`, and the other way round."""
-    surfaces = [np.argwhere(mask & ~binary_erosion(mask)) * np.asarray(spacing) for mask in (a, b)]
-    trees = [KDTree(surface, leafsize=32) for surface in surfaces]
-    there = trees[1].query(surfaces[0])[0]
-    back = trees[0].query(surfaces[1])[0]
-    # Single precision, as in MONAI: 10 x 0.1 mm then counts as within 1 mm.
-    return there.astype(np.float32), back.astype(np.float32)
+    surfaces = _surface(a), _surface(b)
+    points = [np.argwhere(surface) * np.asarray(spacing) for surface in surfaces]
+    common = surfaces[0] & surfaces[1]
+    apart = [p[~common[surface]] for p, surface in zip(points, surfaces, strict=True)]
+    # Flat, unbalanced trees take the least time to build and query together.
+    trees = [KDTree(p, _LEAF, compact_nodes=False, balanced_tree=False) for p in points]
+    lists = []
+    for start, tree in zip(apart, reversed(trees), strict=True):
+        found, _ = tree.query(start, workers=-1 if len(start) > _WORTH_THREADS else 1)
+        # Single precision, as in MONAI: 10 x 0.1 mm then counts as within 1 mm.
+        shared = np.zeros(np.count_nonzero(common), np.float32)
+        lists.append(np.concatenate([shared, found.astype(np.float32)]))
+    return lists[0], lists[1]
 
 
-def _bounding_box(mask: Mask) -> tuple[slice, ...]:
-    box = []
+def _surface(mask: Mask) -> Mask:
+    """The voxels of a mask that have a face neighbour outside the mask or the grid."""
+    inner = mask.copy()
     for axis in range(mask.ndim):
-        others = tuple(other for other in range(mask.ndim) if other != axis)
-        hit = np.flatnonzero(mask.any(axis=others))
-        box.append(slice(int(hit[0]), int(hit[-1]) + 1))
-    return tuple(box)
+        inside, whole = np.moveaxis(inner, axis, 0), np.moveaxis(mask, axis, 0)
+        inside[1:] &= whole[:-1]
+        inside[:-1] &= whole[1:]
+        inside[0] = inside[-1] = False
+    return mask & ~inner
+
+
+def _boxes(labels: NDArray[np.integer]) -> dict[int, Box]:
+    """Id -> bounding box of its voxels, of every id but 0, in ascending order."""
+    ids: NDArray[np.integer] | None = None
+    if labels.min() < 0 or labels.max() > np.iinfo(np.uint16).max:
+        ids, labels = np.unique(labels, return_inverse=True)
+        labels = labels + 1
+    found = enumerate(find_objects(labels), start=1)
+    boxes = {n if ids is None else int(ids[n - 1]): box for n, box in found if box is not None}
+    return {value: box for value, box in boxes.items() if value != 0}
+
+
+def _around(boxes: Sequence[Box]) -> Box:
+    """The smallest box that holds several."""
+    return tuple(
+        slice(min(side.start for side in sides), max(side.stop for side in sides))
+        for sides in zip(*boxes, strict=True)
+    )
 
 
 def _match(
@@ -137,10 +170,6 @@ def _match(
         for value in ids:
             pairs.setdefault(names.get(value, str(value)), ([], []))[side].append(value)
     return "name" if by_name else "id", pairs
-
-
-def _ids(array: NDArray[np.integer]) -> list[int]:
-    return [int(value) for value in np.unique(array) if value != 0]
 
 
 def _on_one_grid(

@@ -1,134 +1,214 @@
 """From class probabilities on a coarse grid to labels on the fine one, slab by slab.
 
-Interpolation equals `spad.models.resize.resize`, but classes x fine grid never exists in memory.
+Interpolation equals `spad.models.resize.resize`, but classes x fine grid never exists in memory,
+and of the coarse probabilities only what was just finished.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
-from spad.progress import Progress
-
+SLAB_SLICES, TILE = 16, 64
+"""Fine voxels of a tile along depth, and along height and width."""
 SLAB_NUMBERS = 16_000_000
-"""Interpolated probabilities that are held at a time."""
+"""Interpolated probabilities of a slab on a GPU, where larger tiles are faster."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """Linear interpolation along one axis, for a run of fine voxels.
+    """Resampling along one axis for a run of fine voxels.
 
     Attributes:
         start: the first fine voxel.
-        lower: coarse voxel at or before each fine centre.
-        upper: the one after it (the same at the far end).
-        share: weight of the upper one.
+        lower: for each fine voxel the first coarse one that it is made of.
+        upper: the last one (the next one, or the same, where the axis grows).
+        share: where the axis grows, the weight of the upper one; None for the mean of all.
     """
 
     start: int
     lower: torch.Tensor
     upper: torch.Tensor
-    share: torch.Tensor
+    share: torch.Tensor | None
 
     def __len__(self) -> int:
         return len(self.lower)
 
+    @property
+    def fine(self) -> slice:
+        """The fine voxels."""
+        return slice(self.start, self.start + len(self))
+
+    @cached_property
+    def coarse(self) -> slice:
+        """The coarse voxels that have a part in them."""
+        return slice(int(self.lower.min()), int(self.upper.max()) + 1)
+
     def part(self, first: int, stop: int) -> Line:
         """The same for fewer fine voxels, counted from the first one."""
         run = slice(first, stop)
-        return Line(self.start + first, self.lower[run], self.upper[run], self.share[run])
+        share = None if self.share is None else self.share[run]
+        return Line(self.start + first, self.lower[run], self.upper[run], share)
+
+    def parts(self, length: int) -> list[Line]:
+        """The same in runs of at most `length` fine voxels."""
+        return [self.part(i, min(i + length, len(self))) for i in range(0, len(self), length)]
+
+    def within(self, first: int, stop: int) -> Line:
+        """The same for the fine voxels from `first` to before `stop` alone."""
+        lowest, behind = (min(max(i - self.start, 0), len(self)) for i in (first, stop))
+        return self.part(lowest, max(lowest, behind))
+
+    def counted_from(self, coarse: int) -> Line:
+        """The same where the coarse voxel `coarse` comes first."""
+        return Line(self.start, self.lower - coarse, self.upper - coarse, self.share)
 
     def apply(self, x: torch.Tensor, dim: int) -> torch.Tensor:
-        """Interpolate an axis of a map."""
+        """Resample an axis of a map that holds the coarse voxels `self.coarse`."""
         if dim == x.ndim - 1:
             # gathering along the innermost axis is many times slower than this product
-            return x @ self.matrix(x.shape[dim])
+            return x @ self.matrix.to(x.device)
+        if self.share is None:
+            return (x.transpose(dim, -1) @ self.matrix.to(x.device)).transpose(dim, -1)
+        low, high = (
+            x.index_select(dim, (index - self.coarse.start).to(x.device))
+            for index in (self.lower, self.upper)
+        )
         shape = [1] * x.ndim
         shape[dim] = len(self)
-        low, high = x.index_select(dim, self.lower), x.index_select(dim, self.upper)
-        return torch.lerp(low, high, self.share.view(shape))
+        return torch.lerp(low, high, self.share.view(shape).to(x.device))
 
-    def matrix(self, coarse: int) -> torch.Tensor:
+    @cached_property
+    def matrix(self) -> torch.Tensor:
         """(coarse, fine) weights."""
-        fine = torch.arange(len(self))
-        matrix = torch.zeros(coarse, len(self))
-        matrix[self.lower, fine] = 1 - self.share
-        matrix[self.upper, fine] += self.share
-        return matrix
+        place = torch.arange(self.coarse.start, self.coarse.stop)[:, None]
+        if self.share is None:
+            inside = ((place >= self.lower) & (place <= self.upper)).float()
+            return inside / inside.sum(0)
+        return (place == self.lower) * (1 - self.share) + (place == self.upper) * self.share
 
 
-def line(coarse: int, fine: int) -> Line:
-    """Interpolation between voxel centres of two grids whose outer edges coincide."""
-    place = ((torch.arange(fine, dtype=torch.float64) + 0.5) * (coarse / fine) - 0.5).clamp(min=0)
-    lower = place.floor().long().clamp(max=coarse - 1)
-    upper = (lower + 1).clamp(max=coarse - 1)
-    return Line(0, lower, upper, (place - lower).clamp(max=1).float())
-
-
-def likeliest(
-    probabilities: torch.Tensor, ids: Sequence[int], size: Sequence[int], progress: Progress
-) -> np.ndarray:
-    """Give the likeliest class of every voxel of a finer (or coarser) grid.
-
-    Where background is likelier than anything else at all neighbours it is so between them too, so
-    only the box around the other voxels is worked on; and of the classes only those that reach
-    1 / classes somewhere in a slab, since the likeliest one does.
+def line(coarse: int, fine: int, known: slice | None = None) -> Line:
+    """Resampling between two grids whose outer edges coincide.
 
     Args:
-        probabilities: (classes, D, H, W) float32, adding up to one; the first is background.
-        ids: the label of each class, 0 for the background.
-        size: the wanted (D, H, W).
-        progress: told at every slab.
-
-    Returns:
-        (*size) labels in the smallest unsigned type.
+        coarse: voxels of the coarse axis.
+        fine: voxels of the other one; if there are fewer, each is a mean.
+        known: the coarse voxels that there are; fine voxels whose centres lie elsewhere are left
+            out. None for all.
     """
-    labels = np.zeros(tuple(size), np.min_scalar_type(max(ids)))
-    depth, height, width = (min(a, b) for a, b in zip(probabilities.shape[1:], size, strict=True))
-    if (depth, height, width) != tuple(probabilities.shape[1:]):
-        probabilities = F.adaptive_avg_pool3d(probabilities, (depth, height, width))
-    found = probabilities[1:].amax(0) >= probabilities[0] if len(probabilities) > 1 else None
-    if found is None or not found.any():
-        return labels
-    lines = []
-    for axis in range(3):
-        others = [a for a in range(3) if a != axis]
-        lines.append(_near(found.amax(others), size[axis]))
-    table = np.asarray(ids, labels.dtype)
-    z, y, x = lines
-    for part in _slabs(z, len(probabilities) * len(y) * len(x)):
-        progress((part.start - z.start) / len(z), "Labelling")
-        box = tuple(slice(li.start, li.start + len(li)) for li in (part, y, x))
-        labels[box] = table[_winners(probabilities, part, y, x)]
-    return labels
+    first, behind = (0, coarse) if known is None else (known.start, known.stop)
+    centres = (torch.arange(fine, dtype=torch.float64) + 0.5) * (coarse / fine)
+    index = ((centres >= first) & (centres < behind)).nonzero()[:, 0]
+    share = None
+    if fine < coarse:
+        lower = index * coarse // fine
+        upper = -(-(index + 1) * coarse // fine) - 1
+    else:
+        place = (centres[index] - 0.5).clamp(min=0)
+        lower = place.floor().long()
+        upper, share = lower + 1, (place - lower).float()
+    lower, upper = (places.clamp(first, behind - 1) for places in (lower, upper))
+    return Line(int(index[0]) if len(index) else 0, lower, upper, share)
 
 
-def _near(found: torch.Tensor, fine: int) -> Line:
-    """The fine voxels whose coarse neighbours hold something."""
-    whole = line(len(found), fine)
-    touched = (found[whole.lower] | found[whole.upper]).nonzero()[:, 0]
-    return whole.part(int(touched[0]), int(touched[-1]) + 1)
+class Enlarger:
+    """Gives the likeliest class of every fine voxel, from coarse slabs as they are finished.
+
+    Args:
+        lines: the resampling along depth, height and width; other fine voxels are left as they are.
+        ids: the label of each class, 0 for the background, which is first.
+        labels: (D, H, W) on the fine grid (any strides), filled in.
+        confidence: the same, filled with the probability of each voxel's label in percent; None
+            where it is not wanted.
+    """
+
+    def __init__(
+        self,
+        lines: tuple[Line, Line, Line],
+        ids: Sequence[int],
+        labels: np.ndarray,
+        confidence: np.ndarray | None = None,
+    ) -> None:
+        self._deep, self._high, self._wide = lines
+        self._table = np.asarray(ids, labels.dtype)
+        self._labels, self._confidence = labels, confidence
+        self._rest: torch.Tensor | None = None
+        self._first = 0
+        self._done = 0
+
+    def add(self, slab: torch.Tensor, corner: Sequence[int]) -> None:
+        """Take in the next coarse slices and write what can be told from them.
+
+        Args:
+            slab: (classes, slices, H, W) probabilities that add up to one. A slab begins where the
+                last one ended.
+            corner: the coarse voxel (z, y, x) that is its first.
+        """
+        if self._rest is None:
+            self._first = corner[0]
+        else:
+            slab = torch.cat([self._rest, slab], dim=1)
+        behind = self._first + slab.shape[1]
+        ready = int((self._deep.upper < behind).sum())
+        for deep in self._deep.part(self._done, ready).parts(self._thickness(slab)):
+            self._write(slab, (self._first, corner[1], corner[2]), deep)
+        self._done = ready
+        needed = int(self._deep.lower[ready]) if ready < len(self._deep) else behind
+        self._rest = slab[:, max(0, needed - self._first) :].clone()
+        self._first = max(self._first, needed)
+
+    def _thickness(self, slab: torch.Tensor) -> int:
+        if slab.device.type == "cpu":
+            return SLAB_SLICES
+        return max(1, SLAB_NUMBERS // (len(slab) * len(self._high) * len(self._wide)))
+
+    def _write(self, slab: torch.Tensor, corner: Sequence[int], deep: Line) -> None:
+        small = slab.device.type == "cpu"
+        highs, wides = (one.parts(TILE if small else len(one)) for one in (self._high, self._wide))
+        for high in highs:
+            for wide in wides:
+                lines = (deep, high, wide)
+                cells = zip(lines, corner, strict=True)
+                coarse = slab[
+                    (slice(None), *(one.counted_from(first).coarse for one, first in cells))
+                ]
+                box = tuple(one.fine for one in lines)
+                winner, peak = _winners(coarse, lines, certain=self._confidence is None)
+                self._labels[box] = self._table[winner]
+                if self._confidence is not None:
+                    self._confidence[box] = peak
 
 
-def _slabs(z: Line, numbers_per_slice: int) -> Iterator[Line]:
-    thick = max(1, SLAB_NUMBERS // max(1, numbers_per_slice))
-    for start in range(0, len(z), thick):
-        yield z.part(start, min(start + thick, len(z)))
+def _winners(
+    coarse: torch.Tensor, lines: Sequence[Line], *, certain: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find the likeliest class of each fine voxel of a tile, and its probability in percent.
 
+    Only classes that reach 1 / classes somewhere can be the likeliest; where just one does, it is
+    everywhere.
 
-def _winners(probabilities: torch.Tensor, z: Line, y: Line, x: Line) -> np.ndarray:
-    """Index of the likeliest class in a slab."""
-    region = tuple(slice(int(li.lower.min()), int(li.upper.max()) + 1) for li in (z, y, x))
-    coarse = probabilities[(slice(None), *region)]
-    reach = coarse.amax((1, 2, 3)) >= 1 / len(probabilities) - 1e-6
-    reach[0] = True
-    kept = reach.nonzero()[:, 0]
-    coarse = coarse[kept]
-    for dim, (axis, part) in enumerate(zip((z, y, x), region, strict=True), start=1):
-        moved = Line(0, axis.lower - part.start, axis.upper - part.start, axis.share)
-        coarse = moved.apply(coarse, dim)
-    return kept.numpy()[coarse.numpy().argmax(0)]
+    Args:
+        coarse: (classes, z, y, x), the coarse voxels that have a part in the tile.
+        lines: the resampling along its axes.
+        certain: leave the probabilities out where they do not matter.
+    """
+    kept = (coarse.amax((1, 2, 3)) >= 1 / len(coarse) - 1e-6).nonzero()[:, 0]
+    if certain and len(kept) == 1:
+        return kept.cpu().numpy(), np.zeros(1, np.uint8)
+    fine = coarse[kept]
+    for dim in (3, 2, 1):
+        fine = lines[dim - 1].apply(fine, dim)
+    peak = fine[0].clone()
+    row = torch.zeros(
+        peak.shape, dtype=torch.uint8 if len(kept) < 256 else torch.int16, device=peak.device
+    )
+    for number in range(1, len(kept)):
+        row.masked_fill_(fine[number] > peak, number)
+        torch.maximum(peak, fine[number], out=peak)
+    winner = kept.cpu().numpy()[row.cpu().numpy()]
+    return winner, (peak.clamp_(0, 1) * 100).round_().to(torch.uint8).cpu().numpy()

@@ -2,82 +2,136 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from spad.checkpoints import zoo
 from spad.checkpoints.card import Card
-from spad.data.model_input import UnitVolume, in_unit, one_phase, refuse_labels, unit_volume
-from spad.device import Effort, PeakMemory, choose, inference, stepping_down
+from spad.data.channels import channels_of
+from spad.data.model_input import UnitChannels, one_phase, refuse_labels, unit_channels
+from spad.device import Effort, PeakMemory, choose, stepping_down
 from spad.errors import SpadError
-from spad.inference.body import body_box
-from spad.inference.enlarge import likeliest
-from spad.inference.models import chosen, loaded, parameters_device
-from spad.inference.pieces import keep_largest
+from spad.inference.body import body_box, holds_tissue, tissue
+from spad.inference.enlarge import Enlarger
+from spad.inference.models import chosen, loaded
+from spad.inference.pieces import fill_holes, keep_largest
+from spad.inference.region import Box, canonical_box, region_of
 from spad.inference.stages import Stages, share
-from spad.inference.windows import Windows
+from spad.inference.sweep import Sweep, window_side
 from spad.models.segmenter import Segmenter
 from spad.progress import Progress, silent
-from spad.volumes.axes import from_canonical
+from spad.volumes.axes import to_canonical
+from spad.volumes.measures import measure
 from spad.volumes.volume import Volume
 
-WINDOW = (64, 96, 96)
-"""Voxels of a window at `da` 0 where a card states none."""
-OVERLAP = 0.5
-"""Of a window's side, shared by neighbours."""
+
+@dataclass(frozen=True, eq=False)
+class Organs:
+    """What a model finds in a scan.
+
+    Attributes:
+        labels: organs on the scan's own grid, with `label_names` and the figures of
+            `spad segment --report` as `report`.
+        confidence: the model's probability of each voxel's label, stored in percent (uint8 with
+            slope 0.01), or None if it was not asked for. It is 0 where a rule for an organ (one
+            piece, no holes) changed the label, and 1 where the model did not look: in the air
+            around the body and outside the box.
+    """
+
+    labels: Volume
+    confidence: Volume | None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked of a model.
+
+    Attributes:
+        box: the part to label: (start, stop) along each spatial axis of the scan's array; None for
+            all of it.
+        confidence: also give the probability of each voxel's label.
+        flips: average over mirror images.
+    """
+
+    box: Box | None = None
+    confidence: bool = False
+    flips: bool = False
 
 
 def segment(
-    volume: Volume,
+    volume: Volume | Sequence[Volume],
     model: str | Path | None = None,
     modality: str | None = None,
     device: str = "auto",
     progress: Progress = silent,
     *,
     phase: int = 0,
+    box: Box | None = None,
+    flips: bool = False,
 ) -> Volume:
+    """Label the organs of a scan: the labels of `organs`, with the report."""
+    found = organs(volume, model, modality, device, progress, phase=phase, box=box, flips=flips)
+    return found.labels
+
+
+def organs(
+    volume: Volume | Sequence[Volume],
+    model: str | Path | None = None,
+    modality: str | None = None,
+    device: str = "auto",
+    progress: Progress = silent,
+    *,
+    phase: int = 0,
+    box: Box | None = None,
+    confidence: bool = False,
+    flips: bool = False,
+) -> Organs:
     """Label the organs of a scan.
 
     Args:
-        volume: the scan.
+        volume: the scan; for a model of several channels one scan with a channel axis, or one for
+            each channel, on one grid.
         model: name or file of a segmenter; None for the default of the modality.
         modality: "CT" or "MR"; None to take what the file or its intensities tell.
         device: "auto", "cpu" or "cuda".
         progress: told at every window; may raise `Cancelled`.
         phase: which time of a 4D scan.
+        box: the part to label: (start, stop) along each spatial axis of the (first) scan's array.
+            The model also looks at what is around it; labels outside are 0.
+        confidence: also give the probability of each voxel's label.
+        flips: average over the eight mirror images of each window, which takes eight times as long;
+            for models that were trained with them.
 
     Returns:
-        Labels on the scan's own grid, with `label_names` and the figures of
-        `spad segment --report` as `report`.
+        Labels on the grid of the (first) scan, and their confidence if asked for.
 
     Raises:
-        SpadError: nothing tells the modality, there is no model for it, or the scan has no finite
-            voxel.
+        SpadError: nothing tells the modality, there is no model for it, the scan has no finite
+            voxel or other channels than the model, or the box does not lie in it.
     """
-    stages = Stages()
-    place = choose(device)
-    refuse_labels(volume)
-    entry, modality, why = _model_for(volume, model, modality)
+    stages, place, wanted = Stages(), choose(device), Wanted(box, confidence, flips)
+    volumes = [volume] if isinstance(volume, Volume) else list(volume)
+    refuse_labels(volumes[0])
+    entry, modality, why = _model_for(volumes[0], model, modality)
+    _check_flips(entry, wanted)
     with PeakMemory(place) as memory:
         progress(0.0, "Preparing the scan")
         with stages.stage("prepare"):
-            scan = one_phase(volume, phase)
-            unit = unit_volume(scan, entry.card, modality)
+            scan = _first_channel(volumes, entry.card, phase)
+            unit = unit_channels(volumes, entry.card, modality, phase=phase)
             names = entry.card.label_names(modality)
-        (probabilities, ids), effort, steps = stepping_down(
-            lambda effort: _run(entry, unit, sorted(names), effort, stages, progress),
+        found, effort, steps = stepping_down(
+            lambda effort: _run(entry, scan, unit, names, wanted, effort, stages, progress),
             place,
             progress,
         )
         with stages.stage("finish"):
-            keep_largest(probabilities, ids, entry.card.one_piece)
-            full = likeliest(probabilities, ids, unit.frame.full_size, share(progress, 0.85, 0.95))
-            array = np.ascontiguousarray(from_canonical(full, scan, depth_first=True))
             progress(0.95, "Measuring")
-            measured = _measure(scan, array, names)
+            measured = measure(scan, found.labels.array, names)
     report = {
         "model": entry.name,
         "why_model": why,
@@ -90,7 +144,7 @@ def segment(
         "labels": measured,
     }
     progress(1.0, "Done")
-    return scan.with_array(array, label_names=names, report=report)
+    return replace(found, labels=replace(found.labels, report=report))
 
 
 def _model_for(
@@ -115,113 +169,75 @@ def _model_for(
     return entry, modality, f"The model {entry.name} {why}; the scan is {modality}, {how}."
 
 
+def _check_flips(entry: zoo.Entry, wanted: Wanted) -> None:
+    if wanted.flips and not entry.card.provenance.get("flips"):
+        raise SpadError(
+            f"Mirror images were asked for, but the model '{entry.name}' does not say that it was "
+            "trained with them, and would take left for right; leave them out or train with "
+            "'--data.flips true'."
+        )
+
+
+def _first_channel(volumes: Sequence[Volume], card: Card, phase: int) -> Volume:
+    """Give the 3D scan on whose grid the labels lie; channels as `unit_channels` takes them."""
+    if len(card.channels) < 2:
+        return one_phase(volumes[0], phase)
+    times = len(volumes) == 1 and volumes[0].array.shape[0] == len(card.channels)
+    return channels_of(volumes[0], phase, times=times)[0]
+
+
 def _run(
     entry: zoo.Entry,
-    unit: UnitVolume,
-    labels: list[int],
+    scan: Volume,
+    unit: UnitChannels,
+    names: dict[int, str],
+    wanted: Wanted,
     effort: Effort,
     stages: Stages,
     progress: Progress,
-) -> tuple[torch.Tensor, list[int]]:
-    """Load the model and slide it over the body.
-
-    Returns:
-        Probabilities (1 + labels, D, H, W) on the working grid, background first, and their ids.
-    """
+) -> Organs:
+    """Load the model, slide it over the body and label what it leaves behind, slab by slab."""
     with stages.stage("load"):
-        network, card = loaded(entry, effort.place)
-    beyond = [label for label in labels if label >= network.classes]
+        network, card = _network(entry, names, effort)
+    with stages.stage("prepare"):
+        side = window_side(card, network.factors(unit.da), unit.da, effort.cut)
+        shape, cells = unit.frame.size, tissue(unit.array[0], unit.spacing)
+        box = None if wanted.box is None else canonical_box(wanted.box, scan)
+        region = region_of(unit.frame, body_box(cells, shape), box, side)
+    array = np.zeros(scan.spatial_shape, np.min_scalar_type(max(names, default=0)))
+    labels = scan.with_array(array, label_names=names)
+    sure = np.full(array.shape, 100, np.uint8) if wanted.confidence else None
+    confidence = None if sure is None else scan.with_array(sure, slope=0.01)
+    ids = [0, *sorted(names)]
+    if region is not None:
+        enlarger = Enlarger(
+            region.lines,
+            ids,
+            to_canonical(labels, depth_first=True)[0],
+            None if confidence is None else to_canonical(confidence, depth_first=True)[0],
+        )
+        sweep = Sweep(network, side, unit, ids, effort, flips=wanted.flips)
+        if cells.any():
+            sweep.worth = lambda part: holds_tissue(cells, shape, part)
+        slabs = sweep.slabs(region.cells, share(progress, 0.05, 0.95))
+        while (slab := stages.next("model", slabs)) is not None:
+            with stages.stage("finish"):
+                enlarger.add(*slab)
+    with stages.stage("finish"):
+        keep_largest(array, card.one_piece, sure)
+        fill_holes(array, card.filled, sure)
+    return Organs(labels, confidence)
+
+
+def _network(entry: zoo.Entry, names: dict[int, str], effort: Effort) -> tuple[Segmenter, Card]:
+    network, card = loaded(entry, effort.place)
+    beyond = [label for label in sorted(names) if label >= network.classes]
     if beyond:
         raise SpadError(
             f"The model '{entry.name}' names the label {beyond[0]}, but has {network.classes} "
             "classes with the background; use a complete checkpoint."
         )
-    with stages.stage("prepare"):
-        box = body_box(unit.array, unit.spacing)
-    ids = [0, *labels]
-    with stages.stage("model"):
-        found = torch.zeros(len(ids), *unit.array.shape)
-        found[0] = 1
-        inside = found[(slice(None), *box)].zero_()
-        _slide(network, card, unit, box, ids, inside, effort, share(progress, 0.05, 0.85))
-    return found, ids
-
-
-def _slide(
-    network: Segmenter,
-    card: Card,
-    unit: UnitVolume,
-    box: tuple[slice, slice, slice],
-    ids: list[int],
-    found: torch.Tensor,
-    effort: Effort,
-    progress: Progress,
-) -> None:
-    """Add up the probabilities of overlapping windows, weighted by a Gaussian about their centres.
-
-    Args:
-        network: the model, on its device.
-        card: its card.
-        unit: the scan in [0, 1].
-        box: the part of it to look at.
-        ids: the classes that count, background first; all others are taken as background.
-        found: (ids, D, H, W) zeros of that part, to which the probabilities are added.
-        effort: how many windows at once, and how small.
-        progress: told at every window.
-    """
-    place = parameters_device(network)
-    image = unit.contract.to_model(unit.array[box])
-    side = _window(card, network.factors(unit.da), unit.da, effort.cut)
-    windows = Windows(image.shape, side, [round(n * OVERLAP) for n in side])
-    blend = windows.weights(gaussian=True)
-    every = list(windows)
-    for number in range(0, len(every), effort.at_once):
-        progress(number / len(every), f"Window {number + 1} of {len(every)}")
-        some = every[number : number + effort.at_once]
-        parts = [torch.from_numpy(image[window.cells]) for window in some]
-        x = torch.stack(parts).to(place)[:, None]
-        with inference(place):
-            logits = network(x.expand(-1, network.in_channels, -1, -1, -1), unit.da)[0]
-            kept = torch.softmax(logits.float(), dim=1)[:, ids[1:]]
-            background = 1 - kept.sum(1, keepdim=True)
-            p = torch.cat([background.clamp(min=0), kept], dim=1).cpu()
-        for window, one in zip(some, p, strict=True):
-            found[(slice(None), *window.cells)] += one * torch.from_numpy(blend.of(window))
-
-
-def _window(card: Card, factors: tuple[int, int, int], da: int, cut: int) -> list[int]:
-    """The window for a degree of anisotropy, in whole cells of the model's coarsest map."""
-    depth, height, width = card.window or WINDOW
-    wanted = (max(1, (depth >> da) // cut), height // cut, width // cut)
-    return [-(-side // factor) * factor for side, factor in zip(wanted, factors, strict=True)]
-
-
-def _measure(scan: Volume, labels: np.ndarray, names: dict[int, str]) -> dict[str, dict[str, Any]]:
-    """Voxels, volume and intensities of every label that the model looks for, found or not."""
-    size = max(names, default=0) + 1
-    sums = np.zeros((4, size))
-    for index in range(len(labels)):
-        inside = labels[index] != 0
-        marks = labels[index][inside]
-        if not marks.size:
-            continue
-        values = in_unit(scan, scan.array[index][inside]).astype(np.float64)
-        finite = np.isfinite(values)
-        sums[0] += np.bincount(marks, minlength=size)
-        sums[1] += np.bincount(marks[finite], minlength=size)
-        sums[2] += np.bincount(marks[finite], values[finite], size)
-        sums[3] += np.bincount(marks[finite], values[finite] ** 2, size)
-    voxel_ml = abs(float(np.linalg.det(scan.affine[:3, :3]))) / 1000
-    table = {}
-    for label in sorted(names):
-        voxels, counted, total, squares = (float(value) for value in sums[:, label])
-        mean = total / counted if counted else None
-        spread = None if mean is None else max(squares / counted - mean**2, 0.0) ** 0.5
-        table[names[label]] = {
-            "id": label,
-            "voxels": int(voxels),
-            "volume_ml": voxels * voxel_ml,
-            "mean": mean,
-            "sd": spread,
-        }
-    return table
+    if isinstance(network, torch.nn.Module):
+        # torch's fastest order for convolutions; the maps take it over from the kernels
+        network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    return network, card

@@ -5,8 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from spad.progress import Progress
+
+T = TypeVar("T")
 
 STAGES = ("load", "prepare", "model", "finish")
 """Reading the model; scan to model input; the model itself; back to the source grid and figures."""
@@ -27,6 +30,11 @@ class Stages:
             yield
         finally:
             self._seconds[name] += time.perf_counter() - start
+
+    def next(self, name: str, items: Iterator[T]) -> T | None:
+        """Give the next of some items, None behind the last; its time is added to a stage."""
+        with self.stage(name):
+            return next(items, None)
 
     @property
     def seconds(self) -> dict[str, float]:

@@ -13,6 +13,9 @@ Slices = tuple[slice, slice, slice]
 GAUSSIAN_SIGMA = 0.125
 """Of a window's side: the standard deviation of Gaussian weights (as in MONAI and nnU-Net)."""
 
+LEAST_SHARE = 0.75
+"""Of the window that a model was trained with: smaller ones show it too little."""
+
 
 @dataclass(frozen=True)
 class Span:
@@ -77,6 +80,25 @@ def spans(length: int, window: int, overlap: int) -> list[Span]:
     cuts = [(b + a + window) // 2 for a, b in pairwise(starts)]
     bounds = [0, *cuts, length]
     return [Span(start, start + window, bounds[i], bounds[i + 1]) for i, start in enumerate(starts)]
+
+
+def least_side(length: int, side: int, overlap: float, factor: int) -> int:
+    """Give the smallest window that needs no more windows along an axis than `side` does.
+
+    Args:
+        length: cells of the axis.
+        side: cells of the window that the model was trained with, a multiple of `factor`; the
+            result is at least `LEAST_SHARE` of it.
+        overlap: share of a window that neighbours have in common, at least.
+        factor: the result is a multiple of it.
+    """
+
+    def count(window: int) -> int:
+        return len(spans(length, window, round(window * overlap)))
+
+    least = -(-round(LEAST_SHARE * side) // factor) * factor
+    smaller = (window for window in range(least, side, factor) if count(window) == count(side))
+    return side if length <= side else next(smaller, side)
 
 
 class Windows:

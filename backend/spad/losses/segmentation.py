@@ -29,8 +29,6 @@ def merge_unlabelled(logits: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
     Returns:
         Logits of equal shape; an unlabelled class has probability 0.
     """
-    if bool(known.all()):
-        return logits
     to_background = ~known
     to_background[:, 0] = True
     shape = (*known.shape, 1, 1, 1)
@@ -40,7 +38,12 @@ def merge_unlabelled(logits: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
 
 
 def dice_cross_entropy(
-    logits: torch.Tensor, labels: torch.Tensor, known: torch.Tensor
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    known: torch.Tensor,
+    *,
+    complete: bool = False,
+    balance: float = 0.0,
 ) -> torch.Tensor:
     """Mean soft Dice loss over the known classes of all processes' samples, plus cross entropy.
 
@@ -48,23 +51,33 @@ def dice_cross_entropy(
         logits: (B, K, D, H, W).
         labels: (B, D, H, W) integers below K.
         known: (B, K) booleans.
+        complete: whether all of them are true, which saves asking the device.
+        balance: voxels of a class of n voxels count n ** -balance times in the cross entropy. With
+            0, the authors', organs of few voxels are learnt very late.
     """
-    merged = merge_unlabelled(logits.float(), known)
+    merged = logits.float() if complete else merge_unlabelled(logits.float(), known)
     log_p = F.log_softmax(merged, dim=1)
-    cross_entropy = F.nll_loss(log_p, labels)
     p = log_p.exp().flatten(2)
     flat = labels.flatten(1)
     overlap = torch.zeros_like(p[..., 0]).scatter_add_(1, flat, p.gather(1, flat[:, None])[:, 0])
     present = torch.zeros_like(overlap).scatter_add_(1, flat, torch.ones_like(flat, dtype=p.dtype))
+    weight = present.sum(0).clamp(min=1) ** -balance if balance else None
+    cross_entropy = F.nll_loss(log_p, labels, weight)
     smooth = 1.0
     sums = [overlap.sum(0), p.sum((0, 2)) + present.sum(0), known.sum(0).to(p)]
     both, either, annotated = over_processes(torch.stack(sums))
     dice = (2 * both + smooth) / (either + smooth)
-    return 1 - dice[annotated > 0].mean() + cross_entropy
+    counts = (annotated > 0).to(dice)
+    return 1 - (dice * counts).sum() / counts.sum() + cross_entropy
 
 
 def deep_supervision_loss(
-    heads: Sequence[torch.Tensor], labels: torch.Tensor, known: torch.Tensor
+    heads: Sequence[torch.Tensor],
+    labels: torch.Tensor,
+    known: torch.Tensor,
+    *,
+    complete: bool = False,
+    balance: float = 0.0,
 ) -> torch.Tensor:
     """Weigh the heads 8 : 4 : 2 : 1, each on the labels at its cells' centres.
 
@@ -74,10 +87,17 @@ def deep_supervision_loss(
         heads: logits, the finest first.
         labels: (B, D, H, W).
         known: (B, K) booleans.
+        complete: whether all of them are true.
+        balance: see `dice_cross_entropy`.
     """
     weights = [2.0**-i for i in range(len(heads))]
     terms = [
-        weight * dice_cross_entropy(head, _at_centres(labels, head.shape[-3:]), known)
+        weight
+        * dice_cross_entropy(
+            *(head, _at_centres(labels, head.shape[-3:]), known),
+            complete=complete,
+            balance=balance,
+        )
         for weight, head in zip(weights, heads, strict=True)
     ]
     return torch.stack(terms).sum() / sum(weights)

@@ -35,6 +35,11 @@ class InstanceNorm(nn.InstanceNorm3d):
         super().__init__(channels, affine=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if len(x) == 1 and x.device.type == "cpu" and not torch.is_grad_enabled():
+            # the same numbers, but maps in channels-last order are not copied
+            return torch.batch_norm(
+                x, self.weight, self.bias, None, None, True, 0.0, self.eps, False
+            )
         enabled = torch.backends.cudnn.enabled
         return torch.instance_norm(
             x, self.weight, self.bias, None, None, True, 0.0, self.eps, enabled
@@ -57,7 +62,7 @@ class ConvBlock(SpatialModule):
             channels, channels, 3, level=level, kernel_da=kernel_da, bias=False
         )
         self.norm2 = InstanceNorm(channels)
-        self.activation = nn.LeakyReLU(0.01)
+        self.activation = nn.LeakyReLU(0.01, inplace=True)
 
     def forward(self, x: torch.Tensor, da: int) -> torch.Tensor:
         """(B, C_in, D, H, W) -> (B, C, D', H', W')."""
@@ -110,7 +115,9 @@ class Lateral(nn.Sequential):
 
     def __init__(self, dim: int, channels: int) -> None:
         super().__init__(
-            nn.Conv3d(dim, channels, 1, bias=False), InstanceNorm(channels), nn.LeakyReLU(0.01)
+            nn.Conv3d(dim, channels, 1, bias=False),
+            InstanceNorm(channels),
+            nn.LeakyReLU(0.01, inplace=True),
         )
 
 

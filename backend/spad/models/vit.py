@@ -61,16 +61,24 @@ class SwiGLU(nn.Module):
 class Block(nn.Module):
     """Pre-norm transformer block without layer scale."""
 
-    def __init__(self, dim: int, heads: int) -> None:
+    def __init__(self, dim: int, heads: int, drop_path: float = 0.0) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim)
         self.attention = Attention(dim, heads)
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = SwiGLU(dim, dim * 8 // 3)
+        self.drop_path = drop_path
 
     def forward(self, x: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
-        x = x + self.attention(self.norm1(x), angles)
-        return x + self.mlp(self.norm2(x))
+        x = x + self._dropped(self.attention(self.norm1(x), angles))
+        return x + self._dropped(self.mlp(self.norm2(x)))
+
+    def _dropped(self, branch: torch.Tensor) -> torch.Tensor:
+        """Leave the branch out of some samples of a training batch (stochastic depth)."""
+        if not self.training or self.drop_path == 0:
+            return branch
+        kept = branch.new_empty(len(branch), 1, 1).bernoulli_(1 - self.drop_path)
+        return branch * kept / (1 - self.drop_path)
 
 
 class SpatialViT(nn.Module):
@@ -84,6 +92,8 @@ class SpatialViT(nn.Module):
         position_grid: (z, y, x) of the learnt position table, resized to the token grid of each
             scan.
         kernel_da: the `da` already summed into the patch kernel.
+        drop_path: share of the samples of a batch for which the last block is left out in training;
+            earlier blocks are left out the more rarely, the first one never.
     """
 
     def __init__(
@@ -94,6 +104,7 @@ class SpatialViT(nn.Module):
         heads: int = 12,
         position_grid: Sequence[int] = (5, 10, 10),
         kernel_da: int = 0,
+        drop_path: float = 0.0,
     ) -> None:
         super().__init__()
         self.architecture = {
@@ -103,6 +114,7 @@ class SpatialViT(nn.Module):
             "heads": heads,
             "position_grid": list(position_grid),
             "kernel_da": kernel_da,
+            "drop_path": drop_path,
         }
         self.dim = dim
         self.head_dim = dim // heads
@@ -110,7 +122,9 @@ class SpatialViT(nn.Module):
         self.patch_embedding = SpatialConv3d(in_channels, dim, 16, 16, level=0, kernel_da=kernel_da)
         self.position = nn.Parameter(torch.zeros(1, dim, *position_grid))
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
-        self.blocks = nn.ModuleList(Block(dim, heads) for _ in range(depth))
+        self.blocks = nn.ModuleList(
+            Block(dim, heads, drop_path * index / max(1, depth - 1)) for index in range(depth)
+        )
         self.norm = nn.LayerNorm(dim)
         self.apply(_initialise)
         nn.init.trunc_normal_(self.position, std=0.02)

@@ -86,17 +86,43 @@ class Batches(Dataset):
         return self.sampler.batch(self.start + index)
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Split parameters: no decay for biases, norms, positions, tokens and the codebook."""
-    decayed: list[nn.Parameter] = []
-    free: list[nn.Parameter] = []
+def parameter_groups(
+    model: nn.Module, weight_decay: float, layer_decay: float = 1.0
+) -> list[dict[str, Any]]:
+    """Split parameters: no decay for biases, norms, positions, tokens and the codebook.
+
+    Args:
+        model: what is trained.
+        weight_decay: of all others.
+        layer_decay: each block of the transformer learns by this factor slower than the next one,
+            the last one by it slower than what stands behind the transformer (BEiT, arXiv
+            2106.08254, appendix).
+
+    Returns:
+        Groups for AdamW, each with the factor of its learning rate as `rate_factor`.
+    """
+    depth = 1 + max((block for n, _ in model.named_parameters() if (block := _block(n))), default=0)
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {
+        (1.0, weight_decay): [],
+        (1.0, 0.0): [],
+    }
     for name, parameter in model.named_parameters():
         plain = parameter.ndim < 2 or name.rsplit(".", 1)[-1] in UNDECAYED
-        (free if plain else decayed).append(parameter)
+        block = _block(name)
+        factor = 1.0 if block is None else layer_decay ** (depth - block)
+        groups.setdefault((factor, 0.0 if plain else weight_decay), []).append(parameter)
     return [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": free, "weight_decay": 0.0},
+        {"params": parameters, "weight_decay": decay, "rate_factor": factor}
+        for (factor, decay), parameters in groups.items()
     ]
+
+
+def _block(name: str) -> int | None:
+    """Count a parameter's transformer block from 1; 0 is the embedding; None stands behind."""
+    if not name.startswith("vit.") or name.startswith("vit.norm."):
+        return None
+    parts = name.split(".")
+    return int(parts[2]) + 1 if parts[1] == "blocks" else 0
 
 
 class _Module(lightning.LightningModule):
@@ -145,7 +171,9 @@ class _Module(lightning.LightningModule):
         if self.critic is not None:
             models.append((self.critic, self.recipe.loss.critic_lr))
         return [
-            torch.optim.AdamW(parameter_groups(one, options.weight_decay), lr=lr, fused=fused)
+            torch.optim.AdamW(
+                parameter_groups(one, options.weight_decay, options.layer_decay), lr, fused=fused
+            )
             for one, lr in models
         ]
 
@@ -163,6 +191,11 @@ class _Module(lightning.LightningModule):
         angle = math.pi * (done - options.warm_up) / max(1e-9, 1 - options.warm_up)
         return options.final_lr + (peak - options.final_lr) * (1 + math.cos(angle)) / 2
 
+    def on_train_start(self) -> None:
+        is_fresh = self._saved is None
+        if is_fresh and self.recipe.schedule.first_look == 0:
+            self.look()
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> int | None:
         self._waited += time.monotonic() - self._ended
         if self.recipe.trainer.leave_room:
@@ -174,7 +207,7 @@ class _Module(lightning.LightningModule):
         peaks = (self.recipe.optimiser.lr, self.recipe.loss.critic_lr)
         for optimizer, peak in zip(self.trainer.optimizers, peaks, strict=False):
             for group in optimizer.param_groups:
-                group["lr"] = self.rate(self.done, peak)
+                group["lr"] = self.rate(self.done, peak) * group.get("rate_factor", 1.0)
         return None
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
@@ -217,11 +250,17 @@ class _Module(lightning.LightningModule):
         schedule = self.recipe.schedule
         if self.step % schedule.log_every == 0:
             self._log()
-        if self.step % schedule.validate_every == 0:
+        if self.step % schedule.validate_every == 0 or self.step == schedule.first_look:
             self.look()
         if self.step % schedule.checkpoint_every == 0:
             self.save()
         self._ended = time.monotonic()
+
+    def on_train_end(self) -> None:
+        """Look and save, once, while the model is still on its device."""
+        if not self.interrupted:
+            self.look()
+        self.save()
 
     def _give_way(self) -> None:
         """Wait while the viewer's worker has a job."""
@@ -484,9 +523,7 @@ def fit(
             default_root_dir=str(writer.run),
         )
         trainer.fit(module, _loader(batches, workers, place))
-        if not module.interrupted:
-            module.look()
-        module.save()
+        module.on_train_end()  # Lightning leaves it out where no step was left
     if module.interrupted and ranks.leads:
         raise KeyboardInterrupt
 

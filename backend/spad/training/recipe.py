@@ -23,13 +23,24 @@ STRATEGIES = ("ddp", "fsdp")
 
 @dataclass
 class Optimiser:
-    """AdamW with a linear warm-up and a cosine to `final_lr`."""
+    """AdamW with a linear warm-up and a cosine to `final_lr`.
+
+    Attributes:
+        lr: peak learning rate.
+        final_lr: the one at the end.
+        weight_decay: of all but biases, norms, positions and tokens.
+        warm_up: fraction of the run until the peak.
+        clip_norm: largest norm of the gradient, or None.
+        layer_decay: factor by which a transformer block learns slower than the next one; 1 is the
+            authors'.
+    """
 
     lr: float = 1e-3
     final_lr: float = 1e-6
     weight_decay: float = 0.05
     warm_up: float = 0.05
     clip_norm: float | None = 1.0
+    layer_decay: float = 1.0
 
 
 @dataclass
@@ -48,6 +59,8 @@ class Loss:
         adversarial_adaptive: multiply the weight by VQGAN's ratio of gradients.
         critic_channels: widths of the discriminator.
         critic_lr: its learning rate.
+        balance: for segmentation, voxels of a class of n voxels count n ** -balance times in the
+            cross entropy; 0 is the authors'.
     """
 
     divergence: float = 1.0
@@ -61,6 +74,7 @@ class Loss:
     adversarial_adaptive: bool = False
     critic_channels: list[int] = field(default_factory=lambda: [128, 256, 512])
     critic_lr: float = 1e-3
+    balance: float = 0.0
 
 
 @dataclass
@@ -71,6 +85,8 @@ class Schedule:
         steps: generator updates; when `minutes` is given, an upper bound.
         minutes: wall-clock training time, or None.
         log_every: steps between lines of `metrics.jsonl`.
+        first_look: a step after which to validate as well, so that pictures are there early; 0
+            does so before the first step, which shows what a model that is gone on with was.
         validate_every: steps between validations.
         checkpoint_every: steps between checkpoints.
         validation_batches: fixed batches that a validation looks at.
@@ -80,6 +96,7 @@ class Schedule:
     steps: int = 1000
     minutes: float | None = None
     log_every: int = 10
+    first_look: int = 25
     validate_every: int = 100
     checkpoint_every: int = 100
     validation_batches: int = 8
@@ -173,7 +190,7 @@ def resolve(
             f"There is no recipe {name!r}; expected one of {known} or a YAML file; choose one of "
             f"those."
         )
-    content = _mapping(path.read_text(), path.name)
+    content = _extended(_mapping(path.read_text(), path.name))
     presets = content.pop("presets", {})
     if presets:
         preset = preset or next(iter(presets))
@@ -217,6 +234,18 @@ def _mapping(text: str, where: str) -> dict[str, Any]:
             f"{where} holds {type(content).__name__}; expected keys and values; correct it."
         )
     return content
+
+
+def _extended(content: dict[str, Any]) -> dict[str, Any]:
+    """Put a recipe's keys over those of the named recipe that it extends, if it does."""
+    parent = content.pop("extends", None)
+    if parent is None:
+        return content
+    path = FOLDER / f"{parent}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in FOLDER.glob("*.yaml")))
+        raise SpadError(f"A recipe extends {parent!r}; expected one of {known}; correct it.")
+    return _merge(_extended(_mapping(path.read_text(), path.name)), content)
 
 
 def _nested(key: str, value: Any) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The folder of a training run: what a screen shows is read from here, and one process writes it.
 
-Torch-free. Inside: `recipe.yaml`, `metrics.jsonl`, `samples/`, `checkpoints/step-N/` with one-line
-files `last` and `best`, `log.txt`, `environment.json`, `state.json` and, while written, `lock`.
+Torch-free. Inside: `recipe.yaml`, `cases.json`, `metrics.jsonl`, `samples/`,
+`checkpoints/step-N/` with one-line files `last` and `best`, `log.txt`, `environment.json`,
+`state.json` and, while written, `lock`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ import psutil
 from spad import jsonfile
 from spad.errors import Cancelled, SpadError
 from spad.processes import ProcessIdentity, process_start, this_process
+from spad.training.run_cases import RunCase, note_cases, read_cases
 from spad.training.run_checkpoints import (
     Checkpoint,
     checkpoint_steps,
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Checkpoint",
     "Metrics",
+    "RunCase",
     "RunInfo",
     "RunState",
     "RunWriter",
@@ -61,6 +64,7 @@ __all__ = [
     "list_runs",
     "load_checkpoint_folder",
     "new_run_path",
+    "read_cases",
     "read_metrics",
     "read_recipe",
     "read_state",
@@ -144,12 +148,13 @@ def new_run_path(out: str | Path) -> Path:
     return path
 
 
-def create(out: str | Path, recipe: Mapping[str, Any]) -> Path:
+def create(out: str | Path, recipe: Mapping[str, Any], cases: Sequence[RunCase] = ()) -> Path:
     """Make the folder of a new run.
 
     Args:
         out: its path; it may exist if it is empty.
         recipe: the resolved recipe, plain values; its key `task` is shown in lists.
+        cases: the scans that it learns from and is judged by.
 
     Returns:
         The path.
@@ -171,6 +176,7 @@ def create(out: str | Path, recipe: Mapping[str, Any]) -> Path:
         for folder in (run, run / "samples", run / "checkpoints"):
             folder.mkdir(parents=True, exist_ok=True)
         replace_text(run / "recipe.yaml", yaml.safe_dump(plain, sort_keys=False))
+        note_cases(run, cases)
         for name in ("metrics.jsonl", "log.txt"):
             (run / name).touch()
         replace_text(run / "environment.json", jsonfile.dumps({"starts": []}) + "\n")

@@ -5,16 +5,18 @@ Source: PUMIT, arXiv 2312.07630, section "segmentation".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
 from spad.checkpoints.card import Card
 from spad.data.cohort import Cohort
-from spad.data.samples import Batch
+from spad.data.samples import Batch, window_crop
 from spad.losses.segmentation import deep_supervision_loss, merge_unlabelled
-from spad.models.segmenter import Segmenter
+from spad.models.baselines import comparable
 from spad.training.pictures import gray, middle, overlaid, sheet
 from spad.training.recipe import Recipe
 from spad.training.task import Figures, PlainTask, Terms, to_model_range
@@ -25,18 +27,37 @@ class SegmentationTask(PlainTask):
 
     def __init__(self, recipe: Recipe, card: Card, cohort: Cohort) -> None:
         self.names = cohort.label_names
-        self.model = Segmenter(classes=len(self.names) + 1, **recipe.model)
-        self._card = card
+        self.model = _network(recipe, cohort)
+        self._card, self._balance = card, recipe.loss.balance
+        self._judged: Figures = {}
 
     def card(self, step: int) -> Card:
+        """See `Task`; it tells the steps and the figures of the last validation."""
+        figures = {name: round(value, 4) for name, value in self._judged.items()}
+        return dataclasses.replace(
+            self._card,
+            provenance=self._card.provenance | {"steps": step},
+            validation={"held_out": figures} if figures else {},
+        )
+
+    def state(self) -> Figures:
+        """See `Task`: the figures of the last validation."""
+        return dict(self._judged)
+
+    def take_up(self, state: Mapping[str, float]) -> None:
         """See `Task`."""
-        return self._card
+        self._judged = dict(state)
 
     def loss(self, batch: Batch, progress: float) -> tuple[torch.Tensor, Terms]:
         """See `Task`."""
         assert batch.labels is not None and batch.known is not None
         heads = self.model(to_model_range(batch.image, self.model.in_channels), batch.da)
-        return deep_supervision_loss(heads, batch.labels, batch.known), {}
+        loss = deep_supervision_loss(
+            *(heads, batch.labels, batch.known),
+            complete=batch.complete,
+            balance=self._balance,
+        )
+        return loss, {}
 
     def sample(self, batch: Batch) -> np.ndarray:
         """Scan, labels that people drew and labels that the model finds."""
@@ -71,7 +92,18 @@ class SegmentationTask(PlainTask):
             for i, name in self.names.items()
             if total[i] > 0
         }
-        return {
+        self._judged = {
             "dice": sum(dice.values()) / max(1, len(dice)),
             **{f"dice_{name}": d for name, d in dice.items()},
         }
+        return self._judged
+
+
+def _network(recipe: Recipe, cohort: Cohort) -> Any:
+    """Build the recipe's network for the scans' labels and their median spacing."""
+    scans = cohort.part(validation=False)
+    scans = [scan for scan in scans if not scan.phantom] or scans
+    spacing = np.median([scan.spacing for scan in scans], axis=0)
+    da = int(np.median([scan.da for scan in scans]))
+    window = window_crop(da, recipe.data.window)
+    return comparable(recipe.model, len(cohort.label_names) + 1, window, spacing.tolist())

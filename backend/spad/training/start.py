@@ -6,6 +6,7 @@ import dataclasses
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,13 +15,16 @@ from spad.checkpoints import file, zoo
 from spad.checkpoints.card import Card
 from spad.data.cohort import Cohort, Contract, model_contracts, prepare
 from spad.data.folder import Folder, read_source
+from spad.data.fraction import fewer_labels
 from spad.data.samples import Sampler
 from spad.data.store import Store
 from spad.errors import SpadError
 from spad.progress import Progress, silent
 from spad.training import runs
 from spad.training.engine import fit
+from spad.training.inherit import inherited
 from spad.training.mim import MaskedImageTask
+from spad.training.planning import planned, with_channels
 from spad.training.ranks import Follower, Ranks
 from spad.training.recipe import Recipe, resolve
 from spad.training.segmentation import SegmentationTask
@@ -71,12 +75,18 @@ def train(
         minutes=minutes or resolved.schedule.minutes,
     )
     paths = [str(Path(path).resolve()) for path in data]
+    init = init or resolved.init
     resolved = dataclasses.replace(resolved, schedule=schedule, seed=seed, init=init, sources=paths)
     sources = _sources(resolved)
     if init:
         zoo.find(init)
+    resolved = planned(with_channels(inherited(resolved), sources), sources, progress)
     ranks = Ranks.of(resolved.trainer)
-    run = ranks.share(lambda: runs.create(runs.new_run_path(out), dataclasses.asdict(resolved)))
+    run = ranks.share(
+        lambda: runs.create(
+            runs.new_run_path(out), dataclasses.asdict(resolved), _run_cases(resolved, sources)
+        )
+    )
     _run(run, resolved, sources, None, progress, ranks)
     return run
 
@@ -124,7 +134,7 @@ def _run(
         torch.manual_seed(recipe.seed)
         task = _task(recipe, scans)
         if recipe.init and checkpoint is None:
-            writer.log(start_from(task.model, recipe.init))
+            writer.log(start_from(task.model, recipe.init, scans.label_names))
         train_sampler, validation = samplers(recipe, scans, ranks)
         batches = (
             [validation.batch(i) for i in range(recipe.schedule.validation_batches)]
@@ -143,15 +153,38 @@ def _sources(recipe: Recipe) -> list[Folder | Store]:
     return [read_source(path, recipe.data.validation) for path in recipe.sources]
 
 
-def _working_spacing(recipe: Recipe) -> dict[str, float] | None:
-    return None if recipe.data.in_plane_mm is None else {"in_plane": recipe.data.in_plane_mm}
+def _run_cases(recipe: Recipe, sources: Sequence[Folder | Store]) -> list[runs.RunCase]:
+    """List the files of the scans that a run uses; those in stores have none of their own."""
+    return [
+        runs.RunCase(
+            case.name,
+            str(case.image),
+            None if case.labels is None else str(case.labels),
+            case.validation,
+            dict(source.names_of(case)) if case.labels else {},
+        )
+        for source in sources
+        if isinstance(source, Folder)
+        for case in source.cases
+        if case.labels is not None or recipe.task != "segmentation"
+    ]
+
+
+def _working_spacing(recipe: Recipe) -> dict[str, Any] | None:
+    data = recipe.data
+    rule: dict[str, Any] = {} if data.in_plane_mm is None else {"in_plane": data.in_plane_mm}
+    if data.isotropic:
+        rule["isotropic"] = True
+    if data.stated_da is not None:
+        rule["da"] = data.stated_da
+    return rule or None
 
 
 def cohort(recipe: Recipe, sources: Sequence[Folder | Store], progress: Progress) -> Cohort:
     """Decode the scans that a recipe trains on and is validated on."""
     return prepare(
-        sources,
-        Contract(model_contracts(), _working_spacing(recipe)),
+        [fewer_labels(source, recipe.data.label_ratio, recipe.seed) for source in sources],
+        Contract(model_contracts(recipe.data.ct_range), _working_spacing(recipe)),
         with_labels=recipe.task == "segmentation",
         phantom_count=recipe.data.phantoms,
         seed=recipe.seed,
@@ -188,10 +221,10 @@ def _task(recipe: Recipe, scans: Cohort) -> Task:
 
 
 def _card(recipe: Recipe, scans: Cohort) -> Card:
-    contracts = model_contracts()
+    contracts = model_contracts(recipe.data.ct_range)
     segmenting = recipe.task == "segmentation"
     if segmenting:
-        contracts = {m: contracts.get(m, contracts["*"]) for m in scans.modality_labels()}
+        contracts = {m: contracts.get(m, contracts["*"]) for m in scans.modalities()}
     return Card(
         kind=KINDS[recipe.task],
         name=f"{recipe.task}-{recipe.preset}",
@@ -199,6 +232,7 @@ def _card(recipe: Recipe, scans: Cohort) -> Card:
         intensity=contracts,
         working_spacing=_working_spacing(recipe),
         window=recipe.data.window if segmenting else None,
+        channels=list(scans.channels),
         tokenizer=recipe.tokenizer if recipe.task == "mim" else None,
         labels=scans.label_names,
         modality_labels=scans.modality_labels() if segmenting else {},
@@ -206,6 +240,7 @@ def _card(recipe: Recipe, scans: Cohort) -> Card:
             "preset": recipe.preset,
             "data": sorted(scan.name for scan in scans.part(validation=False) if not scan.phantom),
             "phantoms": recipe.data.phantoms,
+            "flips": recipe.data.flips,
             "init": recipe.init,
             "seed": recipe.seed,
             "hardware": _hardware(),
@@ -220,8 +255,16 @@ def _hardware() -> str:
     return f"{torch.get_num_threads()} threads of {platform.processor() or platform.machine()}"
 
 
-def start_from(model: nn.Module, name: str) -> str:
+def start_from(model: nn.Module, name: str, label_names: Mapping[int, str] | None = None) -> str:
     """Copy weights of equal name and shape; a bare transformer fits into a model with a head.
+
+    Kernels on the scan are fitted to the model's number of channels, and of a segmenter's heads the
+    rows of labels of the same name are taken.
+
+    Args:
+        model: what is to be trained.
+        name: the model to start from.
+        label_names: the labels of a segmenter, id to name.
 
     Returns:
         One sentence: how many weights were taken.
@@ -229,14 +272,17 @@ def start_from(model: nn.Module, name: str) -> str:
     Raises:
         SpadError: no such model, or nothing in it fits.
     """
-    source, _ = file.load(zoo.find(name).path)
+    source, card = file.load(zoo.find(name).path)
     own = model.state_dict()
     given = {
         **{f"vit.{key}": value for key, value in source.state_dict().items()},
         **source.state_dict(),
     }
+    rows = _rows(card.labels, label_names or {})
     fitting = {
-        key: value for key, value in given.items() if key in own and own[key].shape == value.shape
+        key: taken
+        for key, value in given.items()
+        if key in own and (taken := _fitted(key, value, own[key], rows)) is not None
     }
     if not fitting:
         raise SpadError(
@@ -245,3 +291,28 @@ def start_from(model: nn.Module, name: str) -> str:
         )
     model.load_state_dict(fitting, strict=False)
     return f"Took {len(fitting)} of {len(own)} weights from {name}."
+
+
+def _rows(theirs: Mapping[int, str], ours: Mapping[int, str]) -> dict[int, int]:
+    """Give, for rows of our heads, the row of the same name in theirs; the background is row 0."""
+    if not theirs or not ours:
+        return {}
+    place = {name: number for number, name in theirs.items()}
+    return {0: 0} | {number: place[name] for number, name in ours.items() if name in place}
+
+
+def _fitted(
+    key: str, value: torch.Tensor, own: torch.Tensor, rows: Mapping[int, int]
+) -> torch.Tensor | None:
+    """Bring a weight to the form that a model has; None where that cannot be."""
+    if key.startswith("heads.") and rows and value.shape[1:] == own.shape[1:]:
+        taken = own.clone()
+        for ours, theirs in rows.items():
+            taken[ours] = value[theirs]
+        return taken
+    if value.shape == own.shape:
+        return value
+    of_scan = key in ("vit.patch_embedding.weight", "decoder.encoder.0.conv1.weight")
+    if of_scan and value.shape[0] == own.shape[0] and value.shape[2:] == own.shape[2:]:
+        return value.sum(1, keepdim=True).expand(own.shape) / own.shape[1]
+    return None

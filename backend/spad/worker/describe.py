@@ -9,6 +9,7 @@ import numpy as np
 
 from spad.errors import SpadError
 from spad.progress import Progress, silent
+from spad.volumes.measures import measure
 from spad.volumes.volume import Volume
 
 
@@ -49,9 +50,7 @@ def describe(
 
     Returns:
         `voxels, finite, min, max, mean, sd` in the scan's unit (None where no voxel is finite) and
-        `labels {NAME: {id, voxels, volume_ml, mean, sd}}`: the voxels of the labels' array, their
-        volume at one time (the mean over times), and the mean and standard deviation of the
-        scan's finite voxels under the label, over all times.
+        `labels`, which `spad.volumes.measures.measure` gives for those that occur.
 
     Raises:
         SpadError: the labels lie on another grid.
@@ -60,19 +59,16 @@ def describe(
         _check_grid(volume, labels)
     count = int(np.prod(volume.array.shape[:-2]))
     whole, low, high = _Sums(), np.inf, -np.inf
-    organs: dict[int, _Sums] = {}
     # slice by slice: the map of a large scan never becomes float all at once
     for number, index in enumerate(np.ndindex(volume.array.shape[:-2])):
-        progress(number / count, "Measuring")
+        progress(number / count / (1 if labels is None else 2), "Measuring")
         values = volume.array[index].astype(np.float64) * volume.slope + volume.intercept
         finite = np.isfinite(values)
         good = values[finite]
         if good.size:
             low, high = min(low, float(good.min())), max(high, float(good.max()))
             whole.add(good.size, good.sum(), np.square(good).sum())
-        if labels is not None:
-            marks = labels.array[index[-(labels.array.ndim - 2) :]]
-            _add_labels(marks, values, finite, organs)
+    table = {} if labels is None else _label_table(volume, labels, progress)
     progress(1.0, "Measuring")
     return {
         "voxels": int(volume.array.size),
@@ -81,7 +77,7 @@ def describe(
         "max": high if whole.count else None,
         "mean": whole.mean,
         "sd": whole.sd,
-        "labels": {} if labels is None else _label_table(labels, organs),
+        "labels": table,
     }
 
 
@@ -99,36 +95,15 @@ def _check_grid(volume: Volume, labels: Volume) -> None:
         )
 
 
-def _add_labels(
-    marks: np.ndarray, values: np.ndarray, finite: np.ndarray, organs: dict[int, _Sums]
-) -> None:
-    inside = marks != 0
-    found, where = np.unique(marks[inside], return_inverse=True)
-    good = finite[inside]
-    weights = np.where(good, values[inside], 0.0)
-    size = len(found)
-    counts = np.bincount(where[good], minlength=size)
-    totals = np.bincount(where, weights=weights, minlength=size)
-    squares = np.bincount(where, weights=weights * weights, minlength=size)
-    for index, label in enumerate(found.tolist()):
-        organs.setdefault(int(label), _Sums()).add(counts[index], totals[index], squares[index])
+def _label_table(volume: Volume, labels: Volume, progress: Progress) -> dict[str, dict[str, Any]]:
+    """Measure the labels that occur."""
+    found: set[int] = set()
+    for index in np.ndindex(labels.array.shape[:-2]):
+        marks = labels.array[index]
+        found.update(np.unique(marks[marks != 0]).tolist())
+    names = {int(label): (labels.label_names or {}).get(label, str(label)) for label in found}
 
+    def second_half(fraction: float, text: str) -> None:
+        progress(0.5 + fraction / 2, text)
 
-def _label_table(labels: Volume, organs: dict[int, _Sums]) -> dict[str, dict[str, Any]]:
-    times = labels.array.size // int(np.prod(labels.spatial_shape))
-    voxel_ml = float(np.prod(labels.spacing)) / 1000
-    names = labels.label_names or {}
-    table = {}
-    for label in sorted(organs):
-        voxels = sum(
-            int(np.count_nonzero(labels.array[index] == label))
-            for index in np.ndindex(labels.array.shape[:-2])
-        )
-        table[names.get(label, str(label))] = {
-            "id": label,
-            "voxels": voxels,
-            "volume_ml": voxels * voxel_ml / times,
-            "mean": organs[label].mean,
-            "sd": organs[label].sd,
-        }
-    return table
+    return measure(volume, labels.array, names, second_half)

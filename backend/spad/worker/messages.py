@@ -35,7 +35,7 @@ class Describe(Request):
     """Statistics of a scan's voxels, and of each label on it; answered by a report (dict).
 
     The report has `voxels, finite, min, max, mean, sd` in the scan's unit (null where no voxel is
-    finite) and `labels {NAME: {id, voxels, volume_ml, mean, sd}}`.
+    finite) and `labels {NAME: {id, voxels, volume_ml, mean, sd, slices, diameter_mm}}`.
 
     Attributes:
         volume: the scan.
@@ -155,19 +155,42 @@ class Segment(Request):
     """Find the organs of a scan; answered by a labels `Volume` with its report.
 
     Attributes:
-        volume: the scan.
+        volume: the scan, or one scan for each channel of the model.
         model: a model's name or file, None for the default.
         modality: "CT" or "MR", None to take the scan's own.
         device: "auto", "cpu" or "cuda".
         phase: which time of a 4D scan.
+        box: the part to label: (start, stop) along each spatial axis of `volume.array`, None for
+            the whole scan.
+        confidence: also give the probability of each voxel's label; the answer is then `Organs`.
     """
 
     doing: ClassVar[str] = "segmenting a scan"
-    volume: Volume
+    volume: Volume | tuple[Volume, ...]
     model: str | None = None
     modality: str | None = None
     device: str = "auto"
     phase: int = 0
+    box: tuple[tuple[int, int], ...] | None = None
+    confidence: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Compare(Request):
+    """How well labels agree with others on the same grid; answered by a report (dict).
+
+    The report is that of `spad.evaluation.metrics.evaluate`.
+
+    Attributes:
+        prediction: labels, such as a model's.
+        reference: labels to judge them by.
+    """
+
+    doing: ClassVar[str] = "comparing labels"
+    priority: ClassVar[int] = 1
+    needs_device: ClassVar[bool] = False
+    prediction: Volume
+    reference: Volume
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,6 +260,19 @@ class Masking:
     reconstruction: Volume
     mask: Volume
     report: dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Organs:
+    """Answer to `Segment` with its confidence, as `spad.inference.segment.Organs`.
+
+    Attributes:
+        labels: the organs on the scan's grid, with the report.
+        confidence: the probability of each voxel's label, stored in percent (uint8, slope 0.01).
+    """
+
+    labels: Volume
+    confidence: Volume | None
 
 
 @dataclass(frozen=True)
@@ -343,7 +379,7 @@ def pack(value: Any, put: Callable[[np.ndarray], ArrayRef]) -> Any:
         return put(value) if value.nbytes > INLINE_BYTES else np.array(value, order="C", copy=True)
     if isinstance(value, SourceGrid):
         return dataclasses.replace(value, header=None)
-    if isinstance(value, Volume | Request | Tokenization | Decoding | Masking):
+    if isinstance(value, Volume | Request | Tokenization | Decoding | Masking | Organs):
         values = {
             item.name: pack(getattr(value, item.name), put) for item in dataclasses.fields(value)
         }
@@ -394,8 +430,13 @@ def files_of(value: Any) -> list[str]:
 
 def sources_of(request: Request) -> Sources:
     """The source grids of a request's volumes, by uuid."""
-    values = [getattr(request, item.name) for item in dataclasses.fields(request)]
-    return {item.source.uuid: item.source for item in values if isinstance(item, Volume)}
+    sources = {}
+    for item in dataclasses.fields(request):
+        value = getattr(request, item.name)
+        for one in value if isinstance(value, tuple) else (value,):
+            if isinstance(one, Volume):
+                sources[one.source.uuid] = one.source
+    return sources
 
 
 def _known(source: SourceGrid, sources: Sources) -> SourceGrid:

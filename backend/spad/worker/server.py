@@ -28,6 +28,7 @@ from spad import turns
 from spad.errors import Cancelled, SpadError
 from spad.processes import step_back
 from spad.progress import Progress
+from spad.volumes.volume import Volume
 from spad.worker import messages
 from spad.worker.arrays import ArrayFolder, discard_file, map_array
 from spad.worker.describe import describe
@@ -38,7 +39,9 @@ REPORT_SECONDS = 0.05
 
 _STEPS_BACK = 5
 
-Answer = TypeVar("Answer", messages.Tokenization, messages.Decoding, messages.Masking)
+Answer = TypeVar(
+    "Answer", messages.Tokenization, messages.Decoding, messages.Masking, messages.Organs
+)
 
 
 class Worker:
@@ -191,6 +194,8 @@ def perform(request: messages.Request, progress: Progress) -> Any:
             return _mask(request, progress)
         case messages.Segment():
             return _segment(request, progress)
+        case messages.Compare():
+            return _compare(request, progress)
         case messages.Warm():
             return _warm(request, progress)
     raise TypeError(f"no handler for a request of type {type(request).__name__}")
@@ -272,17 +277,27 @@ def _mask(request: messages.Mask, progress: Progress) -> messages.Masking:
     return _without_torch(answer, messages.Masking)
 
 
-def _segment(request: messages.Segment, progress: Progress) -> Any:
-    from spad.inference.segment import segment
+def _segment(request: messages.Segment, progress: Progress) -> Volume | messages.Organs:
+    from spad.inference.segment import organs
 
-    return segment(
+    answer = organs(
         request.volume,
         model=request.model,
         modality=request.modality,
         device=request.device,
         progress=progress,
         phase=request.phase,
+        box=request.box,
+        confidence=request.confidence,
     )
+    return _without_torch(answer, messages.Organs) if request.confidence else answer.labels
+
+
+def _compare(request: messages.Compare, progress: Progress) -> dict[str, object]:
+    from spad.evaluation.metrics import evaluate
+
+    progress(0.0, "Comparing")
+    return evaluate(request.prediction, request.reference)
 
 
 def _warm(request: messages.Warm, progress: Progress) -> dict[str, Any]:

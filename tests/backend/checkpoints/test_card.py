@@ -19,6 +19,7 @@ def full_card() -> Card:
         intensity={"CT": CT, "MR": MR},
         working_spacing={"in_plane": 1.5},
         window=[64, 96, 96],
+        channels=["in phase", "out phase"],
         labels={1: "spleen", 2: "liver"},
         modality_labels={"MR": [2]},
         provenance={"data": "phantoms"},

@@ -47,7 +47,7 @@ def test_table_of_tokenizers(command: Command, data: Path, tmp_path: Path) -> No
 
 def test_a_row_that_fell_short_is_told_below_the_table() -> None:
     from spad.cli.compare import _readable
-    from spad.training.compare import FIGURES, Row
+    from spad.training.compare.tokenizers import FIGURES, Row
 
     figures = dict.fromkeys(FIGURES)
     text = _readable([Row("soft", 0, figures, True, "The loss became nan.", "Few codes.")])
@@ -63,6 +63,12 @@ def test_a_row_that_fell_short_is_told_below_the_table() -> None:
         (("tokenizers", "--steps", 1, "--minutes", 1), "--minutes"),
         (("tokenizers", "--model.quantizer", "soft"), "leave --model.quantizer out"),
         (("tokenizers", "--nothing", 1), "'nothing'"),
+        (("segmentation", "--ratios", 1.5), "--ratios"),
+        (("segmentation", "--rows", "unet"), "no row 'unet'"),
+        (("segmentation", "--recipe", "mim"), "for mim"),
+        (("segmentation", "--jobs", 0), "--jobs"),
+        (("pretraining", "--init", "none-such"), "'none-such'"),
+        (("pretraining", "--steps", 1), "has no labels for"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",
 )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import spad
 from spad.evaluation.metrics import FIGURES, evaluate
@@ -78,18 +80,98 @@ class TestFiles:
         assert "does not exist" in end.err
 
 
+class TestTableAndPicture:
+    def test_of_one_case(
+        self, command: Command, truth: Path, shifted: Volume, tmp_path: Path
+    ) -> None:
+        prediction, out = spad.write(shifted, tmp_path / "found.nii.gz"), tmp_path / "found.json"
+        table, picture = tmp_path / "found.csv", tmp_path / "found.png"
+        arguments = ("--out", out, "--csv", table, "--figure", picture)
+        assert command("evaluate", prediction, truth, *arguments).code == 0
+        found, rows = json.loads(out.read_text()), read_table(table)
+        for label, figures in {**found["labels"], "mean": found["mean"]}.items():
+            for case in ("found", "mean"):
+                assert_row(rows[case, label], figures)
+                assert rows[case, label]["dice_low"] == ""
+        assert rows["found", "spleen"]["hd"] == ""
+        assert Image.open(picture).format == "PNG"
+
+    def test_of_folders(self, command: Command, folders: tuple[Path, Path], tmp_path: Path) -> None:
+        out, table, picture = (tmp_path / f"all.{end}" for end in ("json", "csv", "png"))
+        arguments = ("--out", out, "--csv", table, "--figure", picture)
+        end = command("evaluate", *folders, *arguments)
+        assert end.code == 0
+        found, rows = json.loads(out.read_text()), read_table(table)
+        for case in found["cases"]:
+            for label, figures in {**case["labels"], "mean": case["mean"]}.items():
+                assert_row(rows[case["case"], label], figures)
+        intervals = found["intervals"]
+        assert_row(rows["mean", "liver"], found["labels"]["liver"])
+        assert_row(rows["mean", "mean"], found["mean"])
+        for label, of_label in {**intervals["labels"], "mean": intervals["mean"]}.items():
+            low, high = of_label["dice"]
+            assert float(rows["mean", label]["dice_low"]) == low
+            assert float(rows["mean", label]["dice_high"]) == high
+        assert len(rows) == sum(len(case["labels"]) + 1 for case in [*found["cases"], found])
+        low, high = intervals["labels"]["liver"]["dice"]
+        assert "percentile bootstrap over cases, 2000 resamples, seed 0" in end.out
+        assert f"{low:.3f} to {high:.3f}" in end.out
+        assert Image.open(picture).format == "PNG"
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (("--figure", "x.pdf"), "does not end in .png"),
+            (("--out", "x.json", "--csv", "x.json"), "the same file"),
+            (("--csv", "no/x.csv"), "does not exist"),
+        ],
+    )
+    def test_places_that_cannot_be(
+        self, command: Command, truth: Path, tmp_path: Path, options: tuple[str, ...], message: str
+    ) -> None:
+        given = [tmp_path / word if "." in word else word for word in options]
+        end = command("evaluate", truth, truth, *given)
+        assert_one_line(end, 2)
+        assert message in end.err
+
+    def test_nothing_to_draw(self, command: Command, ct_phantom: Phantom, tmp_path: Path) -> None:
+        empty = ct_phantom.labels.with_array(np.zeros_like(ct_phantom.labels.array))
+        file = spad.write(empty, tmp_path / "empty.nii.gz")
+        end = command("evaluate", file, file, "--figure", tmp_path / "x.png")
+        assert_one_line(end, 2)
+        assert "no label" in end.err
+
+
+def read_table(path: Path) -> dict[tuple[str, str], dict[str, str]]:
+    """Give the rows of a table by case and label."""
+    with path.open(newline="") as file:
+        return {(row["case"], row["label"]): row for row in csv.DictReader(file)}
+
+
+def assert_row(row: dict[str, str], figures: dict[str, float | None]) -> None:
+    """Check that a row of a table holds figures as the report has them."""
+    assert {f: float(row[f]) if row[f] else None for f in FIGURES} == figures
+
+
+@pytest.fixture
+def folders(shifted: Volume, ct_phantom: Phantom, tmp_path: Path) -> tuple[Path, Path]:
+    """Make a folder of two predictions and one of three references, scans among them."""
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    ours.mkdir()
+    theirs.mkdir()
+    spad.write(shifted, ours / "img0001_labels.nii.gz")
+    spad.write(ct_phantom.labels, ours / "img0002_labels.nii.gz")
+    for number in ("0001", "0002", "0003"):
+        spad.write(ct_phantom.image, theirs / f"img{number}.nii.gz")
+        spad.write(ct_phantom.labels, theirs / f"label{number}.nii.gz")
+    return ours, theirs
+
+
 class TestFolders:
     def test_paired_by_name(
-        self, command: Command, shifted: Volume, ct_phantom: Phantom, tmp_path: Path
+        self, command: Command, folders: tuple[Path, Path], tmp_path: Path
     ) -> None:
-        ours, theirs = tmp_path / "ours", tmp_path / "theirs"
-        ours.mkdir()
-        theirs.mkdir()
-        spad.write(shifted, ours / "img0001_labels.nii.gz")
-        spad.write(ct_phantom.labels, ours / "img0002_labels.nii.gz")
-        for number in ("0001", "0002", "0003"):
-            spad.write(ct_phantom.image, theirs / f"img{number}.nii.gz")
-            spad.write(ct_phantom.labels, theirs / f"label{number}.nii.gz")
+        ours, theirs = folders
         out = tmp_path / "figures.json"
         end = command("evaluate", ours, theirs, "--out", out)
         assert end.code == 0

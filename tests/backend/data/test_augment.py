@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 
-from spad.data.augment import random_intensity, random_matrix, resample_crop
+from spad.data.augment import random_intensity, random_matrix, random_quality, resample_crop
 
+Change = Callable[[torch.Tensor, np.random.Generator], torch.Tensor]
 SCAN = torch.rand(20, 30, 40, generator=torch.Generator().manual_seed(0))
 CENTRE = np.array([9.5, 14.5, 19.5])
 
@@ -69,10 +72,15 @@ def test_channels_are_taken_alike() -> None:
     torch.testing.assert_close(crop[0], resample_crop(SCAN, CENTRE, (6, 8, 10), np.eye(3)))
 
 
-def test_intensities_stay_in_range_and_follow_the_generator() -> None:
-    changed = [
-        random_intensity(SCAN, np.random.default_rng(seed), noise=True) for seed in range(40)
-    ]
-    assert all(c.min() >= 0 and c.max() <= 1 for c in changed)
-    assert any(not torch.equal(c, SCAN) for c in changed)
-    assert torch.equal(changed[7], random_intensity(SCAN, np.random.default_rng(7), noise=True))
+@pytest.mark.parametrize("change", [random_intensity, random_quality])
+def test_intensities_stay_in_range_and_follow_the_generator(change: Change) -> None:
+    changed = [change(SCAN[None], np.random.default_rng(seed)) for seed in range(60)]
+    assert all(c.min() >= 0 and c.max() <= 1 and c.shape == SCAN[None].shape for c in changed)
+    assert 15 < sum(not torch.equal(c, SCAN[None]) for c in changed) < 60
+    assert torch.equal(changed[7], change(SCAN[None], np.random.default_rng(7)))
+
+
+def test_a_single_slice_is_blurred_in_its_plane_alone() -> None:
+    slices = SCAN[:1][None]
+    for seed in range(40):
+        assert random_quality(slices, np.random.default_rng(seed)).isfinite().all()

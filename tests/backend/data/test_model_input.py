@@ -99,6 +99,15 @@ class TestWorkingGrid:
         assert size == (3, 2, 23)
         assert [n * s for n, s in zip(size, spacing, strict=True)] == pytest.approx([12, 6.3, 70])
 
+    def test_isotropic_voxels(self) -> None:
+        wanted = {"in_plane": 2.0, "isotropic": True}
+        size, spacing = working_grid((30, 128, 128), (7.7, 1.0, 1.0), wanted)
+        assert size == (116, 64, 64)
+        assert spacing == pytest.approx((1.991, 2.0, 2.0), abs=1e-3)
+        size, spacing = working_grid((30, 128, 128), (7.7, 1.0, 1.25), {"isotropic": True})
+        assert size == (231, 128, 160)
+        assert spacing == pytest.approx((1.0, 1.0, 1.0))
+
     def test_at_least_one_voxel(self) -> None:
         assert working_grid((1, 1, 1), (0.1, 0.1, 0.1), {"in_plane": 3.0})[0] == (1, 1, 1)
 
@@ -125,6 +134,12 @@ class TestWorkingGrid:
             ((7.7, 1.25, 1.25), (9, 30, 30), {"in_plane": 3.0}, 1),
             ((7.7, 1.25, 1.25), (1, 30, 30), {"in_plane": 3.0}, 5),
             ((64.0, 1.0, 1.0), (9, 30, 30), None, 5),
+            ((7.7, 1.25, 1.25), (9, 30, 30), {"in_plane": 3.0, "isotropic": True}, 0),
+            ((7.7, 1.25, 1.25), (9, 30, 30), {"isotropic": True}, 0),
+            ((0.4, 3.0, 3.0), (9, 30, 30), {"isotropic": True}, 0),
+            ((7.7, 1.25, 1.25), (1, 30, 30), {"isotropic": True}, 5),
+            ((7.7, 1.25, 1.25), (9, 30, 30), {"in_plane": 3.0, "da": 0}, 0),
+            ((1.0, 1.0, 1.0), (9, 30, 30), {"da": 2}, 2),
         ],
     )
     def test_da_is_that_of_the_working_grid(self, spacing, shape, wanted, da) -> None:

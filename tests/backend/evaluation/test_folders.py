@@ -1,4 +1,4 @@
-"""Which labels files of two folders belong together."""
+"""Which labels files of two folders belong together, and means over cases."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from spad.errors import SpadError
-from spad.evaluation.folders import pair
+from spad.evaluation.bootstrap import interval_of_mean
+from spad.evaluation.folders import pair, summarize
+from spad.evaluation.metrics import FIGURES, mean_figures
 
 
 @pytest.fixture
@@ -58,3 +60,35 @@ def test_two_labels_of_one_case(folders) -> None:
 def test_nothing_in_common(folders) -> None:
     with pytest.raises(SpadError, match="No labels file"):
         pair(*folders(["a.nii.gz"], ["b.nii.gz"]))
+
+
+class TestSummary:
+    @staticmethod
+    def case(name: str, **dice: float) -> dict:
+        """A case whose figures all equal its Dice, distances undefined where that is 0."""
+        labels = {
+            label: {f: value if value or f in ("dice", "nsd_1mm") else None for f in FIGURES}
+            for label, value in dice.items()
+        }
+        return {"case": name, "labels": labels, "mean": mean_figures(labels.values())}
+
+    def test_a_label_counts_where_it_occurs(self) -> None:
+        cases = [self.case("a", liver=0.9, spleen=0.0), self.case("b", liver=0.8)]
+        cases.append(self.case("c", liver=0.6, spleen=0.5))
+        found = summarize(cases, "mm")
+        assert found["cases"] == cases
+        assert found["labels"]["spleen"]["dice"] == 0.25
+        assert found["labels"]["spleen"]["hd"] == 0.5
+        assert found["mean"]["dice"] == pytest.approx((0.45 + 0.8 + 0.55) / 3)
+        intervals = found["intervals"]
+        assert intervals["labels"]["liver"]["dice"] == interval_of_mean([0.9, 0.8, 0.6])
+        assert intervals["labels"]["spleen"]["dice"] == interval_of_mean([0.0, 0.5])
+        assert intervals["labels"]["spleen"]["hd"] is None
+        means = [case["mean"]["dice"] for case in cases]
+        assert intervals["mean"]["dice"] == interval_of_mean(means)
+        assert (intervals["confidence"], intervals["resamples"]) == (0.95, 2000)
+
+    def test_one_case_has_no_intervals(self) -> None:
+        intervals = summarize([self.case("a", liver=0.9)], "mm")["intervals"]
+        assert set(intervals["labels"]["liver"].values()) == {None}
+        assert set(intervals["mean"].values()) == {None}

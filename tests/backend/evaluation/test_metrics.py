@@ -16,8 +16,11 @@ from monai.metrics import (
 from scipy.ndimage import gaussian_filter
 
 from spad.errors import SpadError
+from spad.evaluation import metrics
 from spad.evaluation.metrics import FIGURES, compare_masks, evaluate
 from spad.volumes.volume import Volume
+
+SPACINGS = [(1.0, 1.0, 1.0), (5.0, 0.8, 0.8), (0.1, 0.3, 2.5), (7.7, 1.25, 1.25)]
 
 
 def blobs(seed: int, shape: tuple[int, ...], share: float = 0.3) -> np.ndarray:
@@ -40,7 +43,7 @@ def by_monai(
     a, b = (torch.from_numpy(mask)[None, None] for mask in (prediction, reference))
     options = {"include_background": True, "spacing": spacing}
     return {
-        "dice": compute_dice(a, b, include_background=True).item(),
+        "dice": compute_dice(a, b, include_background=True, ignore_empty=False).item(),
         "assd": compute_average_surface_distance(a, b, symmetric=True, **options).item(),
         "hd": compute_hausdorff_distance(a, b, **options).item(),
         "hd95": compute_hausdorff_distance(a, b, percentile=95, **options).item(),
@@ -51,9 +54,7 @@ def by_monai(
 
 class TestAgainstMonai:
     @pytest.mark.parametrize("seed", range(6))
-    @pytest.mark.parametrize(
-        "spacing", [(1.0, 1.0, 1.0), (5.0, 0.8, 0.8), (0.1, 0.3, 2.5), (7.7, 1.25, 1.25)]
-    )
+    @pytest.mark.parametrize("spacing", SPACINGS)
     def test_random_blobs(self, seed: int, spacing: tuple[float, ...]) -> None:
         shape = (12, 31, 26)
         a, b = blobs(seed, shape), blobs(seed + 100, shape, 0.15) | blobs(seed, shape, 0.2)
@@ -77,6 +78,33 @@ class TestAgainstMonai:
         spacing = (4.0, 1.0, 1.0)
         assert compare_masks(a, b, spacing) == pytest.approx(by_monai(a, b, spacing), abs=1e-4)
 
+    @pytest.mark.parametrize("spacing", SPACINGS)
+    def test_single_voxels(self, spacing: tuple[float, ...]) -> None:
+        a, b = np.zeros((2, 6, 9, 11), bool)
+        a[0, 0, 10] = b[5, 8, 2] = True
+        assert compare_masks(a, b, spacing) == pytest.approx(by_monai(a, b, spacing), abs=1e-4)
+
+    @pytest.mark.parametrize("spacing", SPACINGS)
+    def test_the_whole_grid(self, spacing: tuple[float, ...]) -> None:
+        a, b = np.ones((8, 14, 13), bool), blobs(2, (8, 14, 13))
+        for pair in ((a, b), (b, a)):
+            expected = by_monai(*pair, spacing)
+            assert compare_masks(*pair, spacing) == pytest.approx(expected, abs=1e-4)
+
+    def test_in_several_threads(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        a, b = blobs(5, (12, 31, 26), 0.5), blobs(6, (12, 31, 26), 0.5)
+        spacing = (2.5, 0.7, 0.7)
+        alone = compare_masks(a, b, spacing)
+        monkeypatch.setattr(metrics, "_WORTH_THREADS", 0)
+        assert compare_masks(a, b, spacing) == alone
+
+    def test_absent_from_one(self) -> None:
+        a, b = blobs(1, (6, 12, 12)), np.zeros((6, 12, 12), bool)
+        for pair in ((a, b), (b, a)):
+            expected = by_monai(*pair, (3.0, 1.0, 1.0))
+            defined = {f: v if np.isfinite(v) else None for f, v in expected.items()}
+            assert compare_masks(*pair, (3.0, 1.0, 1.0)) == defined
+
     def test_a_single_slice(self) -> None:
         a, b = blobs(3, (1, 40, 40)), blobs(4, (1, 40, 40))
         spacing = (5.0, 0.5, 0.5)
@@ -89,13 +117,13 @@ class TestAgainstMonai:
         assert compare_masks(a, b, spacing)["nsd_3mm"] == 1.0
         assert by_monai(a, b, spacing)["nsd_3mm"] == 1.0
 
-    def test_several_labels_at_once(self) -> None:
+    @pytest.mark.parametrize("spacing", SPACINGS)
+    def test_several_labels_at_once(self, spacing: tuple[float, float, float]) -> None:
         rng = np.random.default_rng(0)
         a = gaussian_filter(rng.normal(size=(10, 30, 30)), 2)
         b = a + gaussian_filter(rng.normal(size=a.shape), 2) / 3
         edges = np.quantile(a, [0.4, 0.7, 0.9])
         predicted, expected = (np.digitize(x, edges).astype(np.uint8) for x in (a, b))
-        spacing = (3.0, 1.0, 1.5)
         found = evaluate(labels(predicted, spacing), labels(expected, spacing))
         assert list(found["labels"]) == ["1", "2", "3"]
         for label, figures in found["labels"].items():
@@ -157,6 +185,26 @@ class TestMatching:
         array = np.zeros((4, 8, 8), np.uint8)
         array[1:3, 2:6, 2:6] = 6
         assert list(evaluate(labels(array), labels(array))["labels"]) == ["6"]
+
+    @pytest.mark.parametrize("ids", [(3, 9), (-7, 4), (70_000, 2_000_000_000)])
+    def test_ids_of_any_size(self, ids: tuple[int, int]) -> None:
+        predicted, expected = np.zeros((2, 4, 8, 8), np.int32)
+        for value, column in zip(ids, (1, 5), strict=True):
+            predicted[:, 2:6, column : column + 2] = value
+            expected[:, 2:6, column : column + 3] = value
+        found = evaluate(labels(predicted), labels(expected))
+        assert {name: figures["dice"] for name, figures in found["labels"].items()} == {
+            str(value): pytest.approx(0.8) for value in ids
+        }
+
+    def test_two_ids_of_one_name(self) -> None:
+        predicted, expected = np.zeros((2, 4, 8, 8), np.uint8)
+        predicted[:, :4], predicted[:, 4:] = 1, 2
+        expected[:] = 5
+        found = evaluate(
+            labels(predicted, names={1: "lung", 2: "lung"}), labels(expected, names={5: "lung"})
+        )
+        assert found["labels"]["lung"]["dice"] == 1.0
 
 
 class TestGrids:

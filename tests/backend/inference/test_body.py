@@ -5,11 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from spad.inference.body import body_box
+from spad.inference.body import body_box, holds_tissue, tissue
 
 
 def air(shape=(30, 80, 80)) -> np.ndarray:
     return np.random.default_rng(0).uniform(0, 0.08, shape).astype(np.float32)
+
+
+def box_of(unit: np.ndarray, spacing) -> tuple[slice, slice, slice]:
+    return body_box(tissue(unit, spacing), unit.shape)
 
 
 def shape_of(box) -> tuple[int, ...]:
@@ -20,7 +24,7 @@ def test_body_in_air_is_cut_out_with_a_margin() -> None:
     unit = air()
     unit[:, 25:60, 30:70] = 0.5
     unit[2, 3, 4] = 1.0
-    z, y, x = body_box(unit, (4.0, 4.0, 4.0))
+    z, y, x = box_of(unit, (4.0, 4.0, 4.0))
     assert (z.start, z.stop) == (0, 30)
     assert 10 <= y.start <= 20
     assert 65 <= y.stop <= 70
@@ -30,14 +34,23 @@ def test_body_in_air_is_cut_out_with_a_margin() -> None:
 
 @pytest.mark.parametrize("spacing", [(4.0, 4.0, 4.0), (1.0, 0.4, 0.4), (30.0, 9.0, 9.0)])
 def test_no_clear_body(spacing) -> None:
-    assert shape_of(body_box(air(), spacing)) == (30, 80, 80)
+    assert shape_of(box_of(air(), spacing)) == (30, 80, 80)
     two = air()
     two[:, 10:30, 10:70] = two[:, 50:70, 10:70] = 0.6
-    assert shape_of(body_box(two, spacing)) == (30, 80, 80)
-    assert shape_of(body_box(np.ones((30, 80, 80), np.float32), spacing)) == (30, 80, 80)
+    assert shape_of(box_of(two, spacing)) == (30, 80, 80)
+    assert shape_of(box_of(np.ones((30, 80, 80), np.float32), spacing)) == (30, 80, 80)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 40, 40), (3, 1, 70)])
 def test_any_shape(shape) -> None:
-    box = body_box(np.full(shape, 0.7, np.float32), (2.0, 0.7, 0.7))
+    box = box_of(np.full(shape, 0.7, np.float32), (2.0, 0.7, 0.7))
     assert shape_of(box) == shape
+
+
+def test_a_part_of_air_holds_no_tissue() -> None:
+    unit = air()
+    unit[:, 25:60, 30:70] = 0.5
+    found = tissue(unit, (4.0, 4.0, 4.0))
+    assert holds_tissue(found, unit.shape, (slice(0, 30), slice(55, 80), slice(0, 80)))
+    assert not holds_tissue(found, unit.shape, (slice(0, 30), slice(66, 80), slice(0, 80)))
+    assert not holds_tissue(found, unit.shape, (slice(0, 30), slice(0, 80), slice(0, 24)))

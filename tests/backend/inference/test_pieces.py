@@ -1,35 +1,57 @@
-"""Organs that are one piece."""
+"""Organs that are one piece, and organs without holes."""
 
 from __future__ import annotations
 
-import torch
+import numpy as np
 
-from spad.inference.pieces import keep_largest
-
-
-def probabilities() -> torch.Tensor:
-    """Label 1 in a large and a small box, label 2 in two boxes, with soft borders."""
-    p = torch.full((3, 12, 20, 20), 0.05)
-    p[1, 2:8, 2:8, 2:8] = 0.9
-    p[1, 8, 2:8, 2:8] = 0.4
-    p[1, 9:11, 15:18, 15:18] = 0.9
-    p[2, 1:3, 14:16, 2:4] = 0.9
-    p[2, 1:3, 2:4, 16:18] = 0.9
-    p[0] = 1 - p[1] - p[2]
-    return p
+from spad.inference.pieces import fill_holes, keep_largest
 
 
-def test_what_lies_apart_becomes_background_and_the_border_stays() -> None:
-    p = probabilities()
-    keep_largest(p, [0, 6, 7], [6])
-    marks = p.argmax(0)
-    assert (marks == 1).sum() == 6**3
-    assert marks[9:11, 15:18, 15:18].eq(0).all()
-    assert p[1, 8, 4, 4] == torch.tensor(0.4)
-    torch.testing.assert_close(p.sum(0), torch.ones(p.shape[1:]))
+def labels() -> np.ndarray:
+    """Label 6 in a large and a small box, label 7 in two boxes."""
+    array = np.zeros((12, 20, 20), np.uint8)
+    array[2:8, 2:8, 2:8] = 6
+    array[9:11, 15:18, 15:18] = 6
+    array[1:3, 14:16, 2:4] = 7
+    array[1:3, 2:4, 16:18] = 7
+    return array
 
 
-def test_other_labels_keep_their_pieces() -> None:
-    p = probabilities()
-    keep_largest(p, [0, 6, 7], [6])
-    assert torch.equal(p[2], probabilities()[2])
+class TestOnePiece:
+    def test_what_lies_apart_becomes_background(self) -> None:
+        found, confidence = labels(), np.full((12, 20, 20), 90, np.uint8)
+        keep_largest(found, [6, 200], confidence)
+        wanted = labels()
+        wanted[9:11, 15:18, 15:18] = 0
+        assert np.array_equal(found, wanted)
+        assert np.array_equal(confidence == 0, labels() != wanted)
+
+    def test_other_labels_keep_their_pieces(self) -> None:
+        found = labels()
+        keep_largest(found, [])
+        assert np.array_equal(found, labels())
+
+    def test_in_any_order_of_axes(self) -> None:
+        turned = np.ascontiguousarray(labels().transpose(2, 0, 1)).transpose(1, 2, 0)[::-1]
+        keep_largest(turned, [6])
+        assert (turned == 6).sum() == 6**3
+
+
+class TestHoles:
+    def test_an_enclosed_hole_is_filled_and_an_open_one_is_not(self) -> None:
+        array = np.zeros((9, 12, 12), np.uint16)
+        array[1:8, 1:11, 1:11] = 300
+        array[3:5, 3:5, 3:5] = 0
+        array[3, 7, 7] = 2
+        array[5, 8:, 3] = 0
+        wanted = array.copy()
+        wanted[3:5, 3:5, 3:5] = 300
+        confidence = np.full(array.shape, 80, np.uint8)
+        fill_holes(array, [300, 2], confidence)
+        assert np.array_equal(array, wanted)
+        assert (confidence == 0).sum() == 8
+
+    def test_a_solid_organ_stays(self) -> None:
+        array = labels()
+        fill_holes(array, [6, 7])
+        assert np.array_equal(array, labels())

@@ -12,11 +12,11 @@ import torch
 
 import spad
 from spad.checkpoints import zoo
-from spad.device import Effort
+from spad.device import Effort, inference
 from spad.errors import Cancelled, SpadError
-from spad.inference import segment as module
 from spad.inference.models import loaded
 from spad.inference.segment import segment
+from spad.inference.sweep import window_side
 from spad.models.segmenter import Segmenter
 from spad.volumes.volume import Volume
 
@@ -48,6 +48,7 @@ class TestTooLittleMemory:
 
     def test_several_windows_at_once_give_the_same(self, monkeypatch) -> None:
         scan, _ = scan_with_block((24, 80, 90))
+        monkeypatch.setattr("spad.device.computes_bfloat16", lambda device: False)
         one = segment(scan, "organs")
         several = [Effort(torch.device("cpu"), at_once=3)]
         monkeypatch.setattr("spad.device.efforts", lambda device: several)
@@ -168,7 +169,7 @@ class TestContract:
         labels = organs_everywhere(scan, modality="MR")
         model, card = loaded("organs", "cpu")
         made = spad_input(scan, card, "MR")
-        with module.inference(torch.device("cpu")):
+        with inference(torch.device("cpu")):
             p = model(made, 0)[0][0].float().softmax(0)
         wanted = torch.where(p[2] > 1 - p[2], 2, 0).numpy()
         got = np.asarray(canonical(labels))
@@ -266,7 +267,7 @@ class TestWindows:
 
     def test_the_window_s_depth_follows_the_anisotropy(self) -> None:
         model, card = loaded("organs", "cpu")
-        sides = [module._window(card, model.factors(da), da, 1) for da in range(6)]
+        sides = [window_side(card, model.factors(da), da) for da in range(6)]
         assert [side[0] for side in sides] == [32, 16, 8, 4, 2, 1]
         assert all(side[1:] == [32, 32] for side in sides)
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from spad.inference.windows import Windows, spans
+from spad.inference.windows import Windows, least_side, spans
 
 GRIDS = [
     ((5, 9, 30), (4, 4, 8), (1, 2, 4)),
@@ -70,3 +70,17 @@ def test_weights_are_largest_in_the_middle() -> None:
         row = windows.weights(gaussian=gaussian).of(middle)[:, 0, 0]
         assert row[4:6].min() == row.max()
         assert row[0] < row[2] < row[4]
+
+
+class TestLeastSide:
+    @pytest.mark.parametrize("length", [30, 128, 129, 150, 177, 192, 224, 500])
+    @pytest.mark.parametrize("overlap", [0.25, 0.5])
+    def test_as_many_windows_and_no_larger(self, length: int, overlap: float) -> None:
+        def count(side: int) -> int:
+            return len(spans(length, side, round(side * overlap)))
+
+        side = least_side(length, 128, overlap, 32)
+        assert side % 32 == 0
+        assert 96 <= side <= 128
+        assert count(side) == count(128)
+        assert side == 96 or count(side - 32) > count(128) or length <= 128

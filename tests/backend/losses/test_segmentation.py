@@ -59,3 +59,23 @@ def test_coarser_heads_learn_from_the_labels_at_their_cells(labels: torch.Tensor
     deep_supervision_loss([fine, -coarse], blocks, known(0, 1)).backward()
     assert coarse.grad is not None
     assert coarse.grad.abs().max() > 0
+
+
+def test_balance_lets_voxels_of_small_organs_count_more() -> None:
+    labels = torch.zeros(1, 4, 8, 8, dtype=torch.long)
+    labels[0, 0, 0, :4] = 1  # 4 of 256 voxels
+    logits = torch.zeros(1, 2, 4, 8, 8, requires_grad=True)
+    both = torch.ones(1, 2, dtype=torch.bool)
+
+    def share(balance: float) -> float:
+        """Of the cross entropy's pull that comes from the small organ's voxels."""
+        with_it = dice_cross_entropy(logits, labels, both, balance=balance)
+        plain = dice_cross_entropy(logits, labels, both) - F.cross_entropy(logits, labels)
+        (gradient,) = torch.autograd.grad(with_it - plain, logits)
+        return (gradient[:, 0][labels == 1].abs().sum() / gradient[:, 0].abs().sum()).item()
+
+    assert share(0.0) == pytest.approx(4 / 256, rel=1e-3)
+    assert share(1.0) == pytest.approx(1 / 2, rel=1e-3)
+    assert 4 / 256 < share(0.5) < 1 / 2
+    deep = deep_supervision_loss([logits], labels, both, balance=0.5)
+    torch.testing.assert_close(deep, dice_cross_entropy(logits, labels, both, balance=0.5))

@@ -112,3 +112,17 @@ def test_the_architecture_builds_an_equal_model(kind: type):
     assert {k: v.shape for k, v in twin.state_dict().items()} == {
         k: v.shape for k, v in first.state_dict().items()
     }
+
+
+def test_drop_path_leaves_out_the_last_blocks_the_most() -> None:
+    vit = SpatialViT(1, dim=32, depth=3, heads=2, drop_path=1 - 1e-6)
+    assert [round(block.drop_path, 3) for block in vit.blocks] == [0.0, 0.5, 1.0]
+    x = torch.rand(2, 1, 16, 32, 32)
+    first, _, last = vit.train().feature_maps(x, 0, (0, 1, 2))
+    torch.manual_seed(0)
+    second = vit.feature_maps(x, 0, (1,))[0]
+    torch.testing.assert_close(vit.feature_maps(x, 0, (0,))[0], first)  # the first one stays
+    assert last.shape == second.shape
+    maps = vit.eval().feature_maps(x, 0, (1, 2))
+    assert not torch.equal(maps[0], maps[1])
+    torch.testing.assert_close(maps[1], vit.feature_maps(x, 0, (2,))[0])

@@ -17,8 +17,9 @@ import pytest
 
 from spad.data.samples import Batch
 from spad.errors import SpadError
-from spad.training import compare, runs
-from spad.training.compare import FIGURES, TOKENIZERS, Row, compare_tokenizers
+from spad.training import runs
+from spad.training.compare import tokenizers as compare
+from spad.training.compare.tokenizers import FIGURES, TOKENIZERS, Row, compare_tokenizers
 from spad.training.tokenizer import TokenizerTask
 
 from .conftest import SMALL
@@ -157,7 +158,7 @@ class TestSecondCall:
         out, names = tmp_path / "killed", ("nearest", "soft")
         monkeypatch.setattr(compare, "TOKENIZERS", {name: TOKENIZERS[name] for name in names})
         code = (
-            "import json, sys; from spad.training import compare; "
+            "import json, sys; from spad.training.compare import tokenizers as compare; "
             "compare.TOKENIZERS = json.loads(sys.argv[1]); "
             "compare.compare_tokenizers([sys.argv[2]], sys.argv[3], preset='tiny', "
             "steps=int(sys.argv[4]), overrides=json.loads(sys.argv[5]))"

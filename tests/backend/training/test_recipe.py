@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from spad.data.samples import window_crop
 from spad.errors import SpadError
+from spad.models.segmenter import Segmenter
 from spad.training.recipe import FOLDER, Recipe, resolve
 
 
@@ -50,8 +52,8 @@ def test_a_wrong_override_is_named(overrides: dict[str, str], sentence: str) -> 
 
 
 def test_unknown_recipes_and_presets_list_the_known_ones() -> None:
-    with pytest.raises(SpadError, match="mim, segmentation, tokenizer"):
-        resolve("organs")
+    with pytest.raises(SpadError, match="btcv, chaos, folder, mim, organs, segm"):
+        resolve("livers")
     with pytest.raises(SpadError, match="tiny, small, base"):
         resolve("mim", "huge")
 
@@ -62,4 +64,36 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
     assert resolve(str(path)).mask_ratio == 0.75
     path.write_text("task: [")
     with pytest.raises(SpadError, match="not YAML"):
+        resolve(str(path))
+
+
+@pytest.mark.parametrize("preset", ["tiny", "small", "base"])
+@pytest.mark.parametrize("name", ["btcv", "chaos", "folder", "organs"])
+def test_recipes_extend_that_of_segmentation(name: str, preset: str) -> None:
+    recipe = resolve(name, preset)
+    assert recipe.task == "segmentation"
+    assert recipe.preset == preset
+    model = Segmenter(classes=3, **recipe.model)
+    assert model.factors(0) == (32, 32, 32)
+    assert all(side % 32 == 0 for side in recipe.data.window)
+
+
+def test_base_has_the_values_of_the_paper() -> None:
+    btcv, chaos = resolve("btcv", "base"), resolve("chaos", "base")
+    assert window_crop(2, btcv.data.window) == (48, 192, 192)
+    assert window_crop(2, chaos.data.window) == (32, 192, 192)
+    assert (btcv.data.batch, chaos.data.batch) == (4, 8)
+    assert btcv.data.ct_range == [-175, 250]
+    for recipe in (btcv, chaos):
+        assert recipe.schedule.steps == 50_000
+        assert recipe.optimiser.warm_up * recipe.schedule.steps == 5_000
+        assert recipe.optimiser.lr == 1e-4
+        assert recipe.optimiser.layer_decay == 1
+    assert resolve("folder", "tiny").data.plan
+
+
+def test_extending_an_unknown_recipe_names_the_known_ones(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("extends: liver\n")
+    with pytest.raises(SpadError, match="extends 'liver'; expected one of btcv"):
         resolve(str(path))

@@ -89,6 +89,7 @@ def names(folder):
 
 def test_a_new_run_is_listed_and_waits(run):
     assert names(run) == [
+        "cases.json",
         "checkpoints",
         "environment.json",
         "log.txt",

@@ -39,6 +39,7 @@ def test_voxels_that_are_not_finite_do_not_count():
     report = describe(volume, volume.with_array(marks, label_names={}))
     assert (report["finite"], report["min"], report["max"]) == (22, 1, 1)
     one = {"id": 1, "voxels": 3, "volume_ml": 0.003, "mean": 1, "sd": 0}
+    one |= {"slices": 1, "diameter_mm": 3}
     assert report["labels"]["1"] == pytest.approx(one)
     assert report["labels"]["5"]["mean"] is None
     nothing = describe(Volume.from_array(np.full((1, 2, 2), np.nan), np.eye(4)))

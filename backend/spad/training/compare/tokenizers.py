@@ -1,14 +1,13 @@
-"""Comparisons: runs that differ in one choice, on equal data with equal steps and seeds.
+"""Tokenizers that differ in one choice, on equal data with equal steps and seeds.
 
-The folder of a comparison holds a run for each row, and `table.json`, `table.csv` and `usage.png`,
-which are written anew after each row.
+The folder of the comparison holds a run for each row, and `table.json`, `table.csv` and
+`usage.png`, which are written anew after each row.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -20,14 +19,23 @@ import torch
 
 from spad import jsonfile
 from spad.checkpoints import file
-from spad.data.folder import Folder, read_source
+from spad.data.folder import read_source
 from spad.data.samples import Batch
-from spad.data.store import Store
 from spad.device import choose
-from spad.errors import Cancelled, SpadError
+from spad.errors import SpadError
 from spad.evaluation.usage import Positions, Usage
 from spad.progress import Progress, silent
 from spad.training import runs, start
+from spad.training.compare.rows import (
+    CSV,
+    DIVERGED,
+    check,
+    earlier,
+    finish,
+    part_of,
+    recipe_of,
+    write_table,
+)
 from spad.training.engine import MODEL_FILE
 from spad.training.ranks import Ranks
 from spad.training.recipe import Recipe, resolve
@@ -38,7 +46,7 @@ from spad.volumes.files.disk import replace_files
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-TABLE, CSV, PLOT = "table.json", "table.csv", "usage.png"
+PLOT = "usage.png"
 
 _NO_PRIOR = {"loss.divergence": "0", "loss.entropy": "0"}
 _PLAIN_WEIGHT = {"loss.adversarial_adaptive": "false"}
@@ -67,8 +75,6 @@ _COLUMNS, _DPI = 3, 120
 _LEAST_SHOWN = 1e-3
 """Of what a code has where all are alike."""
 _FOR_ROWS_ALONE = ("model.quantizer", "loss.adversarial_adaptive")
-_DIVERGED, _HOPELESS = "The loss became", "Stopped at step"
-"""How the sentences begin that say something about a row, unlike that of a full disk."""
 
 FIGURES = (
     *("codes_used", "most_over_least", "perplexity", "usage_entropy", "mean_entropy"),
@@ -146,11 +152,12 @@ def compare_tokenizers(
         "seed": seed,
         "overrides": given,
     }
-    rows = _earlier(out, options)
+    before = earlier(out, options, lambda row: Row(**row))
+    rows = {row.name: row for row in before if runs.is_run(out / row.name)}
     missing = [name for name in variants if name not in rows]
     batches = cache(lambda: _validation_batches(out / missing[0]))
     for name in missing:
-        shown = _part_of(progress, name, list(variants))
+        shown = part_of(progress, list(variants).index(name), len(variants), name)
 
         def begin(
             run: Path, keys: Mapping[str, str] = variants[name], shown: Progress = shown
@@ -165,7 +172,7 @@ def compare_tokenizers(
                 progress=shown,
             )
 
-        message = _finish(out / name, begin, shown)
+        message = finish(out / name, begin, shown)
         rows[name] = _row(out / name, message, batches)
         _write(out, options, [rows[name] for name in variants if name in rows])
     return [rows[name] for name in variants]
@@ -176,102 +183,16 @@ def _check(given: Mapping[str, str], recipes: Sequence[Recipe], sources: Sequenc
     for key in _FOR_ROWS_ALONE:
         if key in given:
             raise SpadError(f"The rows of the comparison differ in {key}; leave --{key} out.")
-    recipe = recipes[0]
-    if recipe.trainer.devices * recipe.trainer.num_nodes > 1:
-        raise SpadError(
-            "A comparison trains each row in one process; leave --trainer.devices and "
-            "--trainer.num_nodes out."
-        )
-    if not any(_keeps_some(read_source(path, recipe.data.validation)) for path in sources):
-        raise SpadError(
-            f"{', '.join(sources)} keeps no scan for validation, on which the rows are compared; "
-            "give more scans, a larger --data.validation or a split.json."
-        )
-
-
-def _keeps_some(source: Folder | Store) -> bool:
-    """Tell whether a folder or store has scans for validation."""
-    if isinstance(source, Store):
-        return any(row.part == "validation" for row in source.rows)
-    return any(case.validation for case in source.cases)
-
-
-def _earlier(out: Path, options: Mapping[str, Any]) -> dict[str, Row]:
-    """Give the rows of an earlier call whose runs are still there; make the folder for a first one.
-
-    Raises:
-        SpadError: the folder holds something else, or a comparison with other options.
-    """
-    path = out / TABLE
-    if not path.is_file():
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise SpadError(
-                f"{out} holds something that is no comparison; choose another --out for it."
-            )
-        out.mkdir(parents=True, exist_ok=True)
-        _write(out, options, [])
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        before, rows = dict(content["options"]), [Row(**row) for row in content["rows"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SpadError(
-            f"{path} cannot be read ({type(error).__name__}); choose another --out."
-        ) from error
-    wanted = json.loads(jsonfile.dumps(options))
-    for key, value in wanted.items():
-        if before.get(key) != value:
-            raise SpadError(
-                f"{out} holds a comparison with another choice of {key} ({before.get(key)}, not "
-                f"{value}); give the same options or another --out."
-            )
-    return {row.name: row for row in rows if runs.is_run(out / row.name)}
-
-
-def _part_of(progress: Progress, name: str, names: Sequence[str]) -> Progress:
-    """Give the progress of one row as part of all of them."""
-    place = names.index(name)
-
-    def shown(fraction: float, text: str) -> None:
-        progress((place + fraction) / len(names), f"{name}: {text}")
-
-    return shown
-
-
-def _finish(run: Path, begin: Callable[[Path], None], progress: Progress) -> str:
-    """Train a row to its end, from where it was left.
-
-    Returns:
-        The sentence with which it ended early, or "".
-
-    Raises:
-        SpadError: it could not be trained for reasons that say nothing about the row.
-    """
-    try:
-        if not runs.is_run(run):
-            begin(run)
-        elif runs.read_state(run).state != "finished":
-            start.resume(run, progress)
-    except Cancelled:
-        raise
-    except SpadError as error:
-        if not _is_verdict(error):
-            raise
-        return str(error)
-    return ""
-
-
-def _is_verdict(error: SpadError) -> bool:
-    return str(error).startswith((_DIVERGED, _HOPELESS))
+    check(recipes[0], sources)
 
 
 def _row(run: Path, message: str, batches: Callable[[], list[Batch]]) -> Row:
     """Look at the last checkpoint of a run and at its metrics."""
-    diverged = message.startswith(_DIVERGED)
+    diverged = message.startswith(DIVERGED)
     if not runs.checkpoint_steps(run):
         return Row(run.name, 0, dict.fromkeys(FIGURES), diverged, message)
     checkpoint = runs.load_checkpoint_folder(run)
-    recipe = _recipe(run)
+    recipe = recipe_of(run)
     place = choose(recipe.trainer.accelerator)
     model, card = file.load(checkpoint.path / MODEL_FILE)
     task = TokenizerTask(recipe, card)
@@ -296,10 +217,6 @@ def _row(run: Path, message: str, batches: Callable[[], list[Batch]]) -> Row:
     )
 
 
-def _recipe(run: Path) -> Recipe:
-    return Recipe.from_yaml((run / "recipe.yaml").read_text(encoding="utf-8"), "recipe.yaml")
-
-
 def _mean(records: Sequence[Mapping[str, Any]], figure: str) -> float | None:
     values = [record[figure] for record in records if record.get(figure) is not None]
     return sum(values) / len(values) if values else None
@@ -322,7 +239,7 @@ def _finite(value: float | None) -> float | None:
 
 def _validation_batches(run: Path) -> list[Batch]:
     """Draw the batches on which the run's recipe has it validated, the same for every row."""
-    recipe = _recipe(run)
+    recipe = recipe_of(run)
     folders = [read_source(path, recipe.data.validation) for path in recipe.sources]
     sampler = start.samplers(recipe, start.cohort(recipe, folders, silent), Ranks())[1]
     assert sampler is not None, "_check saw scans for validation"
@@ -346,7 +263,7 @@ def _write(out: Path, options: Mapping[str, Any], rows: Sequence[Row]) -> None:
     if rows:
         figure = usage_figure(rows)
         replace_files([out / PLOT], lambda files: figure.savefig(files[0], facecolor="white"))
-    jsonfile.write(out / TABLE, {"options": options, "rows": [asdict(row) for row in rows]})
+    write_table(out, options, [asdict(row) for row in rows])
 
 
 def _csv(rows: Sequence[Row]) -> str:

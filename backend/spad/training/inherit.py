@@ -1,0 +1,50 @@
+"""Fine-tuning goes on with the network and the working grid of the model that it starts from."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from spad.checkpoints import zoo
+from spad.checkpoints.card import Card
+from spad.data.options import DataOptions
+from spad.training.recipe import Recipe
+
+_OF_THE_RUN = ("classes", "in_channels")
+"""What the scans and labels of a run say of its network."""
+
+
+def inherited(recipe: Recipe) -> Recipe:
+    """Take network, working grid, crop and range of CT from the segmenter that a run starts from.
+
+    A network of other widths would take few of its weights, and on another grid organs would have
+    sizes that these never saw. A recipe that plans nothing by itself (`data.plan`), or starts from
+    no segmenter, stays as it is.
+
+    Raises:
+        SpadError: there is no such model.
+    """
+    if not recipe.data.plan or recipe.init is None or recipe.task != "segmentation":
+        return recipe
+    entry = zoo.find(recipe.init)
+    if entry.kind != "segmenter":
+        return recipe
+    network = {k: v for k, v in entry.card.architecture.items() if k not in _OF_THE_RUN}
+    channels = {k: v for k, v in recipe.model.items() if k in _OF_THE_RUN}
+    return dataclasses.replace(
+        recipe, model=network | channels, data=_contract(recipe.data, entry.card)
+    )
+
+
+def _contract(data: DataOptions, card: Card) -> DataOptions:
+    grid = card.working_spacing or {}
+    ct = card.intensity.get("CT")
+    stated = ct is not None and ct.kind == "window"
+    return dataclasses.replace(
+        data,
+        plan=False,
+        in_plane_mm=grid.get("in_plane"),
+        isotropic=bool(grid.get("isotropic")),
+        stated_da=grid.get("da"),
+        window=list(card.window or data.window),
+        ct_range=[float(ct.low), float(ct.high)] if ct is not None and stated else data.ct_range,
+    )

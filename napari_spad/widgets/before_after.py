@@ -1,0 +1,282 @@
+"""What fine-tuning was good for: the model before and after, on a scan that was held out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QButtonGroup,
+    QComboBox,
+    QPushButton,
+    QTableWidget,
+    QTableWidgetItem,
+    QWidget,
+)
+
+from napari_spad import grids, jobs, layers, view
+from napari_spad.before_after import SIDES, Comparison, Row, Trial, load, mean, trials
+from napari_spad.widgets import threads
+from napari_spad.widgets.choosers import is_scan
+from napari_spad.widgets.forms import column, row, text
+from napari_spad.widgets.job_dock import add_layer
+from napari_spad.widgets.organs import compact, number
+from spad.volumes.axes import to_canonical
+from spad.volumes.colors import readable
+from spad.worker.messages import Compare, Segment
+
+if TYPE_CHECKING:
+    from napari import Viewer
+
+    from spad.worker.messages import Request
+
+DRAWN = "drawn"
+_SHOWN = {DRAWN: "Your labels", "before": "Before", "after": "After"}
+_MOST_ROWS = 14
+
+
+class DiceTable(QTableWidget):
+    """Label, Dice before, Dice after, and by how much it rose."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 4)
+        self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
+        self.setShowGrid(False)
+        self.setHorizontalHeaderLabels(["Dice of", "before", "after", "change"])
+        compact(self)
+
+    def show_rows(self, rows: list[Row]) -> None:
+        """Fill the table, with the mean in the last row where there are several labels."""
+        shown = list(rows)
+        if len(rows) > 1:
+            means = (mean([one.before for one in rows]), mean([one.after for one in rows]))
+            shown.append(Row("mean", *means))
+        self.setRowCount(len(shown))
+        for line, one in enumerate(shown):
+            cells = (readable(one.name), number(one.before, 2), number(one.after, 2), one.change)
+            for place, words in enumerate(cells):
+                cell = QTableWidgetItem(words)
+                if place:
+                    side = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+                    cell.setTextAlignment(side)
+                self.setItem(line, place, cell)
+        self.setFixedHeight(26 + 22 * min(len(shown), _MOST_ROWS) + 4)
+
+
+class BeforeAfter(QWidget):
+    """Compares both models on a held-out scan, and shows their labels in the viewer."""
+
+    def __init__(self, viewer: Viewer) -> None:
+        super().__init__()
+        self._viewer = viewer
+        self._run: Path | None = None
+        self._trials: list[Trial] = []
+        self._result: Comparison | None = None
+        self._loading = False
+        self._job: jobs.RunningJob | None = None
+        self._shown: dict[str, Any] = {}
+        self._cases = QComboBox()
+        self.button = QPushButton()
+        self.words = text(faint=True)
+        self.table = DiceTable()
+        self.switches = {side: QPushButton(words) for side, words in _SHOWN.items()}
+        self._lay_out()
+        self.button.clicked.connect(self.compare)
+        self._cases.currentIndexChanged.connect(self._case_chosen)
+        for side, switch in self.switches.items():
+            switch.setToolTip("Show these labels on the held-out scan")
+            switch.clicked.connect(lambda _, side=side: self.show_labels(side))
+        self._case_chosen()
+
+    def _lay_out(self) -> None:
+        group = QButtonGroup(self)
+        for switch in self.switches.values():
+            switch.setCheckable(True)
+            group.addButton(switch)
+        self._switch_row = QWidget()
+        column(self._switch_row, bare=True).addLayout(row(*self.switches.values()))
+        layout = column(self, bare=True)
+        layout.addWidget(self._cases)
+        layout.addWidget(self.button)
+        layout.addWidget(self.words)
+        layout.addWidget(self.table)
+        layout.addWidget(self._switch_row)
+
+    def show_run(self, run: Path | None) -> None:
+        """Offer to compare what a run has made with what it began with."""
+        found = [] if run is None else trials(run)
+        if found == self._trials and run == self._run:
+            return
+        self._run, self._trials = run, found
+        self._cases.blockSignals(True)
+        self._cases.clear()
+        self._cases.addItems([_name_of(trial) for trial in found])
+        self._cases.blockSignals(False)
+        self._cases.setVisible(len(found) > 1)
+        self._case_chosen()
+
+    def compare(self) -> None:
+        """Let both models segment the held-out scan, and compare with what was drawn there."""
+        trial = self._trial
+        if trial is None or self.is_busy:
+            return
+        self._forget()
+        self._loading = True
+        self._say("Reading the held-out scan ...")
+        threads.run(lambda: load(trial), self._loaded, self._stop)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it is comparing."""
+        return self._loading or self._job is not None
+
+    @property
+    def result(self) -> Comparison | None:
+        """What was compared, or None."""
+        return self._result
+
+    def show_labels(self, side: str) -> None:
+        """Show what was drawn, or found before or after, on the scan, and nothing else."""
+        result = self._result
+        if result is None:
+            return
+        scan = self._scan_layer(result)
+        shown = self._labels_layer(side, result, scan)
+        for layer in self._viewer.layers:
+            layer.visible = layer in (scan, shown)
+        self.switches[side].setChecked(True)
+        self._viewer.layers.selection.active = shown
+        if not view.shows_any(self._viewer, shown):
+            place = _place_in(shown)
+            if place is not None:
+                view.go_to(self._viewer, place)
+
+    @property
+    def _trial(self) -> Trial | None:
+        index = self._cases.currentIndex()
+        return self._trials[index] if 0 <= index < len(self._trials) else None
+
+    def _case_chosen(self, index: int = 0) -> None:
+        if self._job is not None:
+            job, self._job = self._job, None
+            job.leave()
+        self._loading = False
+        self._forget()
+        trial = self._trial
+        self.setVisible(trial is not None)
+        if trial is not None:
+            self.button.setText(f"Compare before and after on {_name_of(trial)}")
+            self._say("")
+
+    def _forget(self) -> None:
+        self._result, self._shown = None, {}
+        self.table.hide()
+        self._switch_row.hide()
+
+    def _loaded(self, result: Comparison) -> None:
+        if result.trial is not self._trial or not self._loading:
+            return  # another run or scan was chosen meanwhile
+        self._loading = False
+        self._segment(SIDES[0], result)
+
+    def _segment(self, side: str, result: Comparison) -> None:
+        def found(labels: Any) -> None:
+            result.found[side] = labels
+            request = Compare(labels, result.drawn)
+            self._begin(request, f"Judging {who}", lambda r: judged(r))
+
+        def judged(report: Any) -> None:
+            result.reports[side] = report
+            if side == SIDES[0]:
+                self._segment(SIDES[1], result)
+            else:
+                self._show(result)
+
+        modality = result.scan.modality
+        who = result.trial.before if side == SIDES[0] else "the new model"
+        request = Segment(result.scan, model=result.trial.model(side), modality=modality)
+        self._begin(request, f"Segmenting with {who}", found)
+
+    def _begin(self, request: Request, title: str, done: Callable[[Any], None]) -> None:
+        job = jobs.run(self, request, title)
+        self._say(f"{title} ...")
+        job.progressed.connect(lambda _, words: self._say(f"{title}: {words}"))
+        for ended in (job.failed, job.died):
+            ended.connect(self._stop)
+        job.cancelled.connect(lambda: self._stop("Cancelled."))
+
+        def succeeded(value: Any) -> None:
+            self._job = None
+            done(value)
+
+        job.succeeded.connect(succeeded)
+        self._job = job
+        job.start()
+
+    def _show(self, result: Comparison) -> None:
+        self._result = result
+        self.table.show_rows(result.rows())
+        self.table.show()
+        self._switch_row.show()
+        trial = result.trial
+        self._say(
+            f"Dice with your labels on {_name_of(trial)}, which was not learnt from: "
+            f"{trial.before}, and this run at step {result.step}."
+        )
+
+    def _stop(self, sentence: str) -> None:
+        self._loading, self._job = False, None
+        self._say(sentence)
+
+    def _say(self, words: str) -> None:
+        self.words.setText(words)
+        self.words.setVisible(bool(words))
+        self.button.setEnabled(not self.is_busy)
+
+    def _scan_layer(self, result: Comparison) -> Any:
+        """Find the scan among the open ones, by its voxels, or open it."""
+        for layer in self._viewer.layers:
+            if is_scan(layer) and _is_same(layers.scan_volume(layer), result.scan):
+                return layer
+        return add_layer(self._viewer, layers.to_layer(result.scan, _name_of(result.trial)))
+
+    def _labels_layer(self, side: str, result: Comparison, scan: Any) -> Any:
+        if self._shown.get(side) not in self._viewer.layers:
+            labels = result.drawn if side == DRAWN else result.found[side]
+            name = f"{scan.name} - {_SHOWN[side].lower()}"
+            self._shown[side] = add_layer(
+                self._viewer, layers.to_layer(labels, name, role=f"{side} training")
+            )
+        return self._shown[side]
+
+
+def _name_of(trial: Trial) -> str:
+    """Name a held-out scan as its layer was called; the number in front was ours."""
+    name = trial.case.name.rpartition("/")[2]
+    parts = name.split("_", 2)
+    return parts[2] if len(parts) == 3 and parts[0].isdecimal() and len(parts[0]) == 4 else name
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether two volumes are one scan: grid and voxels."""
+    if one is None or one.axes != other.axes:
+        return False
+    place = grids.place(other)
+    if not grids.place(one).matches(
+        place.shape, {"scale": place.scale, "translate": place.translate}
+    ):
+        return False
+    ours, theirs = (to_canonical(volume, depth_first=False)[0] for volume in (one, other))
+    return bool(np.array_equal(ours, theirs))
+
+
+def _place_in(labels: Any) -> Any:
+    """Find a place inside the largest label."""
+    counts = np.bincount(np.asarray(labels.data).ravel())
+    counts[0] = 0
+    return view.organ_place(labels, int(counts.argmax()))

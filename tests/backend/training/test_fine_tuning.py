@@ -1,0 +1,95 @@
+"""Fine-tuning: what a run takes over from its model, what it tells of its scans and itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from spad.checkpoints import file, zoo
+from spad.checkpoints.card import Card
+from spad.data.cohort import model_contracts
+from spad.errors import SpadError
+from spad.models.segmenter import Segmenter
+from spad.phantoms import LABELS
+from spad.training import runs
+from spad.training.inherit import inherited
+from spad.training.recipe import resolve
+from spad.training.start import train
+
+ARCHITECTURE = {
+    "vit": {"dim": 32, "depth": 4, "heads": 2},
+    "blocks": [0, 1, 2, 3],
+    "decoder_channels": [8, 8, 16, 16],
+    "encoder_channels": [8, 8, 8],
+}
+
+
+@pytest.fixture
+def init(tmp_path: Path) -> str:
+    """A small segmenter of all organs of the phantoms, at 8 mm."""
+    torch.manual_seed(0)
+    model = Segmenter(1, len(LABELS) + 1, **ARCHITECTURE)  # type: ignore[arg-type]
+    card = Card(
+        "segmenter",
+        "source",
+        model.architecture,
+        model_contracts((-150.0, 250.0)),
+        working_spacing={"in_plane": 8.0},
+        window=[32, 32, 32],
+        labels=dict(LABELS),
+    )
+    file.save(tmp_path / "source.safetensors", model, card)
+    return str(tmp_path / "source.safetensors")
+
+
+def test_network_and_grid_are_those_of_the_model(init: str) -> None:
+    recipe = resolve("folder", "tiny", {"init": init})
+    found = inherited(recipe)
+    assert found.model["decoder_channels"] == [8, 8, 16, 16]
+    assert "classes" not in found.model
+    assert (found.data.in_plane_mm, found.data.window) == (8.0, [32, 32, 32])
+    assert found.data.ct_range == [-150.0, 250.0]
+    assert not found.data.plan
+
+
+def test_a_run_from_scratch_plans_by_its_scans() -> None:
+    recipe = resolve("folder", "base")
+    assert inherited(recipe) == recipe
+
+
+@pytest.fixture
+def run(init: str, folder: Path, tmp_path: Path) -> Path:
+    overrides = {"schedule.validate_every": "2", "schedule.validation_batches": "2"}
+    return train("folder", [folder], tmp_path / "run", steps=3, init=init, overrides=overrides)
+
+
+def test_what_a_run_tells(run: Path, init: str) -> None:
+    """One training for several questions: it takes seconds."""
+    cases = runs.read_cases(run)
+    assert [(case.name, case.held_out) for case in cases] == [
+        (f"phantoms/{number}", number == 2) for number in range(3)
+    ]
+    assert Path(cases[2].image).name == "img2.nii.gz"
+    assert Path(cases[2].labels or "").is_file()
+    assert cases[2].label_names == LABELS
+
+    judged = [m for m in runs.read_metrics(run).records if m["phase"] == "validation"]
+    assert [record["step"] for record in judged] == [0, 2, 3]
+    assert list(runs.sample_pictures(run)) == [0, 2, 3]
+
+    card = zoo.find(run).card
+    best = max(judged, key=lambda record: record["dice"])
+    assert card.provenance["steps"] == best["step"]
+    assert card.provenance["init"] == init
+    assert card.validation["held_out"]["dice"] == pytest.approx(best["dice"], abs=1e-4)
+    assert any(name.startswith("dice_") for name in card.validation["held_out"])
+
+
+def test_a_damaged_list_of_scans_is_told(tmp_path: Path) -> None:
+    run = runs.create(tmp_path / "run", {"task": "segmentation"})
+    assert runs.read_cases(run) == []
+    (run / "cases.json").write_text('[{"name": 1}]')
+    with pytest.raises(SpadError, match=r"cases\.json cannot be read"):
+        runs.read_cases(run)
