@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -12,9 +12,11 @@ import numpy as np
 import torch
 
 import spad
+import spad.device
 from spad.checkpoints import zoo
 from spad.device import choose, computes_bfloat16
-from spad.inference import segment as module
+from spad.inference.enlarge import Enlarger
+from spad.inference.segment import segment
 from spad.phantoms import phantom
 
 
@@ -49,24 +51,19 @@ def main() -> None:
 def segmented(scan: Any, model: str, device: str, exact: bool) -> tuple[torch.Tensor, np.ndarray]:
     """Give probabilities on the working grid and labels on the scan's."""
     kept: list[torch.Tensor] = []
-    likeliest = module.likeliest
+    add = Enlarger.add
 
-    def keep(probabilities: torch.Tensor, *rest: Any) -> Any:
-        kept.append(probabilities.clone())
-        return likeliest(probabilities, *rest)
+    def keep(self: Enlarger, slab: torch.Tensor, corner: Any) -> None:
+        kept.append(slab.cpu().clone())
+        add(self, slab, corner)
 
-    @contextmanager
-    def plain(place: torch.device, **_: Any) -> Any:
-        with torch.inference_mode():
-            yield
+    def never(place: torch.device) -> bool:
+        return False
 
-    with mock.patch.object(module, "likeliest", keep):
-        if exact:
-            with mock.patch.object(module, "inference", plain):
-                found = module.segment(scan, model, device=device)
-        else:
-            found = module.segment(scan, model, device=device)
-    return kept[0], np.asarray(found.array)
+    half = mock.patch.object(spad.device, "computes_bfloat16", never)
+    with mock.patch.object(Enlarger, "add", keep), half if exact else nullcontext():
+        found = segment(scan, model, device=device)
+    return torch.cat(kept, dim=1), np.asarray(found.array)
 
 
 if __name__ == "__main__":

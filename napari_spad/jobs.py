@@ -144,7 +144,11 @@ def time_left(fraction: float, seconds: float) -> str:
     """
     if seconds < _GUESS_SECONDS or not _GUESS_FRACTION < fraction < 1:
         return ""
-    left = seconds * (1 - fraction) / fraction
+    return left_words(seconds * (1 - fraction) / fraction)
+
+
+def left_words(left: float) -> str:
+    """Write seconds that are left as "about 30 s left"."""
     if left < 1:
         return "about 1 s left"
     return f"about {left:.0f} s left" if left < 90 else f"about {left / 60:.0f} min left"

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from napari_spad.jobs import time_left
+from napari_spad.jobs import left_words, time_left
 from napari_spad.training_jobs import Curves
 
 
@@ -37,11 +37,14 @@ def progress_of(
     since = max(0.0, (time.time() if now is None else now) - curves.last_time)
     seconds = seconds_trained(curves) + since
     done = curves.last_step / max(1, int(schedule.get("steps") or 1))
-    if minutes := schedule.get("minutes"):
-        done = max(done, seconds / (60 * float(minutes)))
+    left = time_left(done, seconds)
+    whole = 60 * float(schedule.get("minutes") or 0)
+    if whole and seconds / whole > done:
+        done = min(1.0, seconds / whole)
+        left = left_words(whole - seconds)
     if done >= 1:
         return RunProgress(1.0, "The time is over; judging the result ...")
-    told = (f"step {curves.last_step}", f"{100 * done:.0f} % done", time_left(done, seconds))
+    told = (f"step {curves.last_step}", f"{100 * done:.0f} % done", left)
     return RunProgress(done, ", ".join(filter(None, told)))
 
 

@@ -224,10 +224,13 @@ class BeforeAfter(QWidget):
         self.table.show()
         self._switch_row.show()
         trial = result.trial
-        self._say(
+        words = (
             f"Dice with your labels on {_name_of(trial)}, which was not learnt from: "
             f"{trial.before}, and this run at step {result.step}."
         )
+        if result.step == 0:
+            words += " Nothing since was better on held-out scans: train longer, or on more scans."
+        self._say(words)
 
     def _stop(self, sentence: str) -> None:
         self._loading, self._job = False, None

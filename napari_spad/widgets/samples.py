@@ -17,6 +17,8 @@ CAPTIONS = {
     "segmentation": "scan, labels drawn by people, labels found",
 }
 _HEIGHT = 240
+_SCROLL_BAR = 20
+"""Pixels that a scroll bar takes at most."""
 _SCREEN_SHARE = 0.8
 
 
@@ -28,6 +30,7 @@ class SampleView(QWidget):
         self._pictures: list[tuple[int, Path]] = []
         self._pixmap = QPixmap()
         self._task = ""
+        self._room = 0
         self.large: LargePicture | None = None
         self.picture = _Clickable()
         self.picture.setAlignment(Qt.AlignmentFlag.AlignCenter)
@@ -74,7 +77,9 @@ class SampleView(QWidget):
 
     def resizeEvent(self, event: QResizeEvent | None) -> None:
         super().resizeEvent(event)
-        self._fit()
+        # a scroll bar comes and goes with the picture's height, which must not follow that
+        if abs(self.width() - self._room) > _SCROLL_BAR:
+            self._fit()
 
     def _show(self, index: int = 0) -> None:
         index = self.slider.value()
@@ -90,7 +95,9 @@ class SampleView(QWidget):
 
     def _fit(self) -> None:
         if not self._pixmap.isNull():
-            shown = _fitted(self._pixmap, QSize(max(50, self.width()), _HEIGHT))
+            self._room = self.width()
+            wide = max(50, self._room - _SCROLL_BAR)
+            shown = _fitted(self._pixmap, QSize(wide, _HEIGHT))
             self.picture.setPixmap(shown)
             self.picture.setFixedHeight(shown.height())
 

@@ -158,7 +158,7 @@ class Enlarger:
         for deep in self._deep.part(self._done, ready).parts(self._thickness(slab)):
             self._write(slab, (self._first, corner[1], corner[2]), deep)
         self._done = ready
-        needed = int(self._deep.lower[ready]) if ready < len(self._deep) else behind
+        needed = min(int(self._deep.lower[ready]), behind) if ready < len(self._deep) else behind
         self._rest = slab[:, max(0, needed - self._first) :].clone()
         self._first = max(self._first, needed)
 

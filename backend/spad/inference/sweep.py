@@ -5,10 +5,12 @@ Memory does not depend on the number of slices: probabilities are held for one w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby, product
 
 import numpy as np
+import psutil
 import torch
 
 from spad.checkpoints.card import Card
@@ -26,6 +28,9 @@ OVERLAP = 0.25
 """Of a window's side, shared by neighbours."""
 PART_NUMBERS = 4_000_000
 """Probabilities that are weighted at a time on a processor."""
+
+MOST_OF_FREE = 0.5
+"""Of the free memory that may go into the probabilities that are held."""
 
 Slab = tuple[torch.Tensor, tuple[int, int, int]]
 
@@ -83,6 +88,9 @@ class Sweep:
             cells: the part, on the working grid.
             progress: told at every window.
 
+        Raises:
+            MemoryError: as torch's errors for want of memory, see `spad.device.stepping_down`.
+
         Yields:
             (ids, slices, H, W) probabilities, background first, from top to bottom, valid until
             the next ones; and the voxel (z, y, x) of the working grid that is their first.
@@ -97,7 +105,9 @@ class Sweep:
         blend = windows.weights(gaussian=True)
         rows = [list(row) for _, row in groupby(windows, key=lambda window: window.index[0])]
         deep = min(side[0], size[0])
-        held = torch.zeros(len(self._ids), deep, *size[1:], device=self._place)
+        shape = (len(self._ids), deep, *size[1:])
+        _check_memory(math.prod(shape), self._place)
+        held = torch.zeros(shape, device=self._place)
         done = 0
         for number, row in enumerate(rows):
             top = row[0].spans[0].start
@@ -164,3 +174,13 @@ class Sweep:
             kept = p[self._ids[1:]]
             target[1:, part] += kept
             target[0, part] += (weight[part] - kept.sum(0)).clamp_(min=0)
+
+
+def _check_memory(numbers: int, place: torch.device) -> None:
+    """Step down in time: a system that promises more memory than it has ends the process later.
+
+    Raises:
+        MemoryError: so many float32 numbers are too much for the processor's free memory.
+    """
+    if place.type == "cpu" and 4 * numbers > MOST_OF_FREE * psutil.virtual_memory().available:
+        raise MemoryError(f"{4 * numbers} bytes of probabilities")

@@ -496,8 +496,12 @@ def fit(
             "--loss.adversarial 0."
         )
     sampler, workers = _placed(sampler, recipe, place)
+    # the instance norms of segmenters copy to the other order on a GPU, which costs more than the
+    # convolutions gain (104 against 89 ms for a step on an H100)
+    last = _half(recipe.precision, place)
+    last &= not (place.type == "cuda" and recipe.task == "segmentation")
     for part in (task.model, task.critic):
-        if part is not None and _half(recipe.precision, place):
+        if part is not None and last:
             part.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     if recipe.trainer.compile and place.type == "cuda":
         torch._dynamo.config.cache_size_limit = 64  # a version for each `da` and mode

@@ -7,6 +7,7 @@ import dataclasses
 from spad.checkpoints import zoo
 from spad.checkpoints.card import Card
 from spad.data.options import DataOptions
+from spad.errors import SpadError
 from spad.training.recipe import Recipe
 
 _OF_THE_RUN = ("classes", "in_channels")
@@ -32,6 +33,27 @@ def inherited(recipe: Recipe) -> Recipe:
     channels = {k: v for k, v in recipe.model.items() if k in _OF_THE_RUN}
     return dataclasses.replace(
         recipe, model=network | channels, data=_contract(recipe.data, entry.card)
+    )
+
+
+def with_heritage(card: Card, init: str | None) -> Card:
+    """Let a card tell what comes from the model that the run began with.
+
+    Its terms hold for what is made of it, and of organs that it keeps in one piece the same holds
+    for what goes on from it. A model that is gone when a run is resumed leaves its name.
+    """
+    if init is None:
+        return card
+    terms = f"{card.licence} Made from {init}, whose terms hold too"
+    try:
+        source = zoo.find(init).card
+    except SpadError:
+        return dataclasses.replace(card, licence=f"{terms}.")
+    whole = {source.labels[number] for number in source.one_piece}
+    return dataclasses.replace(
+        card,
+        licence=f"{terms}: {source.licence}" if source.licence else f"{terms}.",
+        one_piece=[number for number, name in card.labels.items() if name in whole],
     )
 
 

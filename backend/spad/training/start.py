@@ -22,7 +22,7 @@ from spad.errors import SpadError
 from spad.progress import Progress, silent
 from spad.training import runs
 from spad.training.engine import fit
-from spad.training.inherit import inherited
+from spad.training.inherit import inherited, with_heritage
 from spad.training.mim import MaskedImageTask
 from spad.training.planning import planned, with_channels
 from spad.training.ranks import Follower, Ranks
@@ -225,7 +225,7 @@ def _card(recipe: Recipe, scans: Cohort) -> Card:
     segmenting = recipe.task == "segmentation"
     if segmenting:
         contracts = {m: contracts.get(m, contracts["*"]) for m in scans.modalities()}
-    return Card(
+    card = Card(
         kind=KINDS[recipe.task],
         name=f"{recipe.task}-{recipe.preset}",
         architecture=recipe.model,
@@ -247,6 +247,7 @@ def _card(recipe: Recipe, scans: Cohort) -> Card:
         },
         licence="As the data it was trained on allow.",
     )
+    return with_heritage(card, recipe.init)
 
 
 def _hardware() -> str:

@@ -64,6 +64,41 @@ class TestOneScan:
         direct = spad.segment(spad.read(scan), model="small-segmenter")
         assert np.array_equal(spad.read(out).array, direct.array)
 
+    def test_a_box_of_the_file_and_the_confidence(
+        self, command: Command, scan: Path, tmp_path: Path
+    ) -> None:
+        out, part, sure = (tmp_path / f"{name}.nii.gz" for name in ("all", "part", "sure"))
+        assert command("segment", scan, "--out", out, *MODEL).code == 0
+        box = ("--box", "3:20,5:30,2:9", "--confidence", sure)
+        end = command("segment", scan, "--out", part, *box, *MODEL)
+        assert end.code == 0, end.err
+        whole, found = (np.asarray(nibabel.load(path).dataobj) for path in (out, part))
+        inside = np.zeros(whole.shape, bool)
+        inside[3:20, 5:30, 2:9] = True
+        assert not found[~inside].any()
+        assert np.mean(found[inside] == whole[inside]) > 0.9
+        image = nibabel.load(sure)
+        assert np.allclose(image.affine, nibabel.load(scan).affine, atol=1e-5)
+        values = image.get_fdata()
+        assert np.allclose(values[~inside], 1)
+        assert 1 / 3 - 0.01 <= values[inside].min() < 1
+
+    @pytest.mark.parametrize("box", ["1:2,3:4", "0:5,0:5,0:9999", "a:b,0:1,0:1", "5:5,0:1,0:1"])
+    def test_a_box_that_is_none(
+        self, command: Command, scan: Path, tmp_path: Path, box: str
+    ) -> None:
+        end = command("segment", scan, "--out", tmp_path / "x.nii.gz", "--box", box, *MODEL)
+        assert_one_line(end, 2)
+        assert box in end.err
+        assert files_in(tmp_path) == set()
+
+    def test_channels_are_one_case(self, command: Command, scan: Path, tmp_path: Path) -> None:
+        out = tmp_path / "x.nii.gz"
+        end = command("segment", scan, scan, "--channels", "--out", out, *MODEL)
+        assert end.code == 2
+        assert "has 2 channels, but the model was made for 1" in end.err
+        assert command("segment", scan, "--channels", "--out", out, *MODEL).code == 0
+
     def test_modality_that_nothing_tells(self, command: Command, tmp_path: Path) -> None:
         plain = Volume.from_array(
             np.random.default_rng(0).random((8, 32, 32), np.float32), np.diag([3.0, 2, 2, 1])
@@ -118,6 +153,11 @@ class TestSeveralScans:
         broken, *done = json.loads(report.read_text())["cases"]
         assert set(broken) == {"case", "error"}
         assert len(done) == 2
+
+    def test_a_box_for_several(self, command: Command, scans: Path) -> None:
+        box = ("--box", "0:5,0:5,0:5", "--out", scans / "labels")
+        end = command("segment", *sorted(scans.iterdir()), *box, *MODEL)
+        assert_one_line(end, 2)
 
     def test_scans_of_one_name(self, command: Command, scan: Path, scans: Path) -> None:
         shutil.copy(scan, scans / "one_ct.nii")

@@ -110,6 +110,20 @@ def test_nothing_found() -> None:
     assert (confidence == 100).all()
 
 
+@pytest.mark.parametrize("depth", [4, 12, 31])
+def test_slabs_above_and_below_what_is_wanted(depth: int) -> None:
+    p = probabilities(3, (12, 5, 6))
+    whole, _ = enlarged(p, (depth, 9, 6))
+    deep, high, wide = (line(*axis) for axis in zip(p.shape[1:], whole.shape, strict=True))
+    part = slice(2 * depth // 3, 2 * depth // 3 + 2)
+    labels = np.zeros_like(whole)
+    enlarger = Enlarger((deep.within(part.start, part.stop), high, wide), range(3), labels)
+    for start in range(0, 12, 2):
+        enlarger.add(p[:, start : start + 2], (start, 0, 0))
+    assert np.array_equal(labels[part], whole[part])
+    assert not np.delete(labels, range(part.start, part.stop), axis=0).any()
+
+
 class TestLine:
     def test_fewer_fine_voxels(self) -> None:
         whole = line(6, 15)

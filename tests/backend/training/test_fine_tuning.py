@@ -39,6 +39,8 @@ def init(tmp_path: Path) -> str:
         working_spacing={"in_plane": 8.0},
         window=[32, 32, 32],
         labels=dict(LABELS),
+        one_piece=[number for number, name in LABELS.items() if name == "liver"],
+        licence="Not for sale.",
     )
     file.save(tmp_path / "source.safetensors", model, card)
     return str(tmp_path / "source.safetensors")
@@ -83,6 +85,8 @@ def test_what_a_run_tells(run: Path, init: str) -> None:
     best = max(judged, key=lambda record: record["dice"])
     assert card.provenance["steps"] == best["step"]
     assert card.provenance["init"] == init
+    assert [card.labels[number] for number in card.one_piece] == ["liver"]
+    assert card.licence.endswith(f"Made from {init}, whose terms hold too: Not for sale.")
     assert card.validation["held_out"]["dice"] == pytest.approx(best["dice"], abs=1e-4)
     assert any(name.startswith("dice_") for name in card.validation["held_out"])
 

@@ -73,6 +73,19 @@ def test_answers_cross_with_figures_and_arrays(folder, scan):
     assert found.error.source is scan.source
 
 
+def test_organs_with_their_confidence_and_a_request_with_channels(folder, scan):
+    request = messages.Segment((scan, scan), box=((0, 3), (1, 2), (0, 5)), confidence=True)
+    there = through(request, folder, {})
+    assert (there.box, there.confidence, len(there.volume)) == (request.box, True, 2)
+    labels = there.volume[0].with_array(np.ones(scan.array.shape, np.uint8), label_names={1: "a"})
+    sure = scan.with_array(np.full(scan.array.shape, 50, np.uint8), slope=0.01)
+    back = through(messages.Organs(labels, sure), folder, messages.sources_of(request), take_array)
+    assert type(back) is messages.Organs
+    assert back.labels.label_names == {1: "a"}
+    assert back.labels.source is scan.source
+    assert np.allclose(back.confidence.values(), 0.5)
+
+
 def test_small_arrays_travel_in_the_message(folder):
     little = Volume.from_array(np.arange(8).reshape(2, 2, 2), np.eye(4))
     packed = messages.pack(messages.Describe(little), folder.write)
