@@ -168,7 +168,7 @@ def decode_slice(
         p = np.moveaxis(p, 0, through)
         image = codes.decode(network, p, unit, slab, progress, effort.cut, exact=False)
         near = image.take([at, at + upper - lower], axis=through - 3)
-        share_of_upper = float(place.share)
+        share_of_upper = 0.5 if place.share is None else float(place.share)
         weights = np.array([1 - share_of_upper, share_of_upper], np.float32)
         return np.asarray(np.average(near, through - 3, weights, keepdims=True), np.float32)
 
