@@ -357,7 +357,7 @@ def test_two_clicks_from_open_layers_to_a_model(viewer, run_home, dock, open_sca
     assert widget.samples.isVisible()
     widget.install.button.click()
     assert zoo.find("my-organs").card.provenance["init"] == "small-organs"
-    assert form.start_button.isEnabled()
+    wait_for(form.start_button.isEnabled, 30)  # once the process has ended
 
 
 @pytest.mark.slow

@@ -6,14 +6,15 @@ and of the coarse probabilities only what was just finished.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import torch
 
-SLAB_SLICES, TILE = 16, 64
+SLAB_SLICES, TILE = 16, 32
 """Fine voxels of a tile along depth, and along height and width."""
 SLAB_NUMBERS = 16_000_000
 """Interpolated probabilities of a slab on a GPU, where larger tiles are faster."""
@@ -155,8 +156,9 @@ class Enlarger:
             slab = torch.cat([self._rest, slab], dim=1)
         behind = self._first + slab.shape[1]
         ready = int((self._deep.upper < behind).sum())
-        for deep in self._deep.part(self._done, ready).parts(self._thickness(slab)):
-            self._write(slab, (self._first, corner[1], corner[2]), deep)
+        with _one_thread():
+            for deep in self._deep.part(self._done, ready).parts(self._thickness(slab)):
+                self._write(slab, (self._first, corner[1], corner[2]), deep)
         self._done = ready
         needed = min(int(self._deep.lower[ready]), behind) if ready < len(self._deep) else behind
         self._rest = slab[:, max(0, needed - self._first) :].clone()
@@ -182,6 +184,21 @@ class Enlarger:
                 self._labels[box] = self._table[winner]
                 if self._confidence is not None:
                     self._confidence[box] = peak
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keep a processor's work on tiles in one thread.
+
+    At each of many short steps several threads wait for each other, on a busy machine for longer
+    than all the work takes.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _winners(

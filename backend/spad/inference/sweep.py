@@ -24,7 +24,7 @@ from spad.progress import Progress
 
 WINDOW = (64, 96, 96)
 """Voxels of a window at `da` 0 where a card states none."""
-OVERLAP = 0.25
+OVERLAP = 0.375
 """Of a window's side, shared by neighbours."""
 PART_NUMBERS = 4_000_000
 """Probabilities that are weighted at a time on a processor."""

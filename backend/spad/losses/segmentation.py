@@ -61,11 +61,14 @@ def dice_cross_entropy(
     flat = labels.flatten(1)
     overlap = torch.zeros_like(p[..., 0]).scatter_add_(1, flat, p.gather(1, flat[:, None])[:, 0])
     present = torch.zeros_like(overlap).scatter_add_(1, flat, torch.ones_like(flat, dtype=p.dtype))
-    weight = present.sum(0).clamp(min=1) ** -balance if balance else None
-    cross_entropy = F.nll_loss(log_p, labels, weight)
     smooth = 1.0
-    sums = [overlap.sum(0), p.sum((0, 2)) + present.sum(0), known.sum(0).to(p)]
-    both, either, annotated = over_processes(torch.stack(sums))
+    voxels = present.sum(0)
+    sums = [overlap.sum(0), p.sum((0, 2)) + voxels, known.sum(0).to(p), voxels]
+    both, either, annotated, count = over_processes(torch.stack(sums))
+    count = count.detach()
+    weight = count.clamp(min=1) ** -balance
+    weighted = F.nll_loss(log_p, labels, weight, reduction="sum")
+    cross_entropy = over_processes(weighted) / (weight * count).sum()
     dice = (2 * both + smooth) / (either + smooth)
     counts = (annotated > 0).to(dice)
     return 1 - (dice * counts).sum() / counts.sum() + cross_entropy

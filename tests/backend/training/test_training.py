@@ -171,7 +171,7 @@ class TestLearning:
             "segmentation", folder, tmp_path / "run", 40, overrides={"optimiser.lr": "1e-2"}
         )
         loss = [r["loss"] for r in metrics(run) if r["phase"] == "train"]
-        assert sum(loss[-5:]) < 0.7 * sum(loss[:5])
+        assert sum(loss[-5:]) < 0.8 * sum(loss[:5])
         best = max(r["dice"] for r in metrics(run) if r["phase"] == "validation")
         assert best > 0.03
 
@@ -186,7 +186,8 @@ class TestLearning:
         )
         kl = [r["kl"] for r in metrics(run) if r["phase"] == "train"]
         assert sum(kl[-5:]) < 0.85 * sum(kl[:5])
-        model, card = file.load(runs.load_checkpoint_folder(run).path / "model.safetensors")
+        best = runs.load_checkpoint_folder(run, "best").path  # from which others start
+        model, card = file.load(best / "model.safetensors")
         assert card.kind == "mim"
         assert card.tokenizer == str(tokenizer)
         segmenter = run_of(
