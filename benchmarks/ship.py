@@ -48,6 +48,8 @@ FAILURES = {
         "MR of the abdomen were seen."
     ),
 }
+SHARES = (0.0, 0.1, 0.3, 1.0)
+"""What a card may ask of an organ's pieces, see its `least_piece`, from all of them to one."""
 FIGURES = {
     "tokenizer": ("psnr", "ssim", "l1", "codes_used", "perplexity", "mean_entropy"),
     "mim": ("cross_entropy", "kl", "baseline_mean", "baseline_neighbour", "l1_masked"),
@@ -107,14 +109,22 @@ def judge(model: torch.nn.Module, card: Card, folders: list[Path]) -> dict[str, 
 def judge_with_pieces(
     model: torch.nn.Module, card: Card, folders: list[Path]
 ) -> tuple[Card, dict[str, Any]]:
-    """Find the organs that gain from keeping their largest piece alone, and judge with those."""
-    plain = judge(model, dataclasses.replace(card, one_piece=[]), folders)
-    whole = judge(model, dataclasses.replace(card, one_piece=list(card.labels)), folders)
+    """Find how small the pieces of each organ may best be, and judge with that."""
+    judged = {
+        share: judge(
+            model, dataclasses.replace(card, least_piece=dict.fromkeys(card.labels, share)), folders
+        )
+        for share in SHARES
+    }
 
-    def gain(name: str) -> float:
-        return sum(whole[f]["dice"].get(name, 0) - plain[f]["dice"].get(name, 0) for f in plain)
+    def best(name: str) -> float:
+        """Share of the highest Dice; of equal ones that which drops least."""
+        return max(
+            SHARES, key=lambda share: sum(f["dice"].get(name, 0) for f in judged[share].values())
+        )
 
-    card = dataclasses.replace(card, one_piece=[i for i, n in card.labels.items() if gain(n) > 0])
+    shares = {number: best(name) for number, name in card.labels.items()}
+    card = dataclasses.replace(card, least_piece={n: share for n, share in shares.items() if share})
     return card, judge(model, card, folders)
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from spad.worker.messages import Request
 
 _STEPS = 1000
+_OVERTAKEN_SECONDS = 30.0
 _GUESS_SECONDS, _GUESS_FRACTION = 1.0, 0.05
 
 
@@ -50,16 +51,19 @@ def close_client() -> None:
 class RunningJob(QObject):
     """A job under way: its signals come on the Qt thread, exactly one of the last four.
 
-    `died` says that the worker ended in the middle of it, through no fault of the job's, so that
-    it may be tried again. Also shown in napari's activity dock, where it can be cancelled too.
+    `first` brings an answer that a better one follows. `died` says that the worker ended in the
+    middle of it, through no fault of the job's, so that it may be tried again. Also shown in
+    napari's activity dock, where it can be cancelled too.
     """
 
     progressed = Signal(float, str)
+    first = Signal(object)
     succeeded = Signal(object)
     failed = Signal(str)
     died = Signal(str)
     cancelled = Signal()
     _reported = Signal(float, str)
+    _began_to_answer = Signal(object)
     _ended = Signal(object, object)
 
     def __init__(self, request: Request, title: str) -> None:
@@ -72,6 +76,7 @@ class RunningJob(QObject):
         self.seconds = 0.0
         queued = Qt.ConnectionType.QueuedConnection
         self._reported.connect(self._show, queued)
+        self._began_to_answer.connect(self.first.emit, queued)
         self._ended.connect(self._finish, queued)
 
     def start(self) -> None:
@@ -84,12 +89,18 @@ class RunningJob(QObject):
             on_progress=self._reported.emit,
             on_result=lambda value: self._ended.emit(value, None),
             on_error=lambda error: self._ended.emit(None, error),
+            on_first=self._began_to_answer.emit,
         )
 
     def cancel(self) -> None:
         """Stop it; `cancelled` follows within 0.5 s."""
         if self._job is not None:
             self._job.cancel()
+
+    def overtake(self) -> None:
+        """Stop it for another that follows at once, without killing the worker."""
+        if self._job is not None:
+            self._job.cancel(_OVERTAKEN_SECONDS)
 
     def leave(self) -> None:
         """Stop it and tell nobody any more: the window is gone."""

@@ -13,6 +13,7 @@ from spad.errors import SpadError
 
 TOGGLE = "napari-spad:image_or_labels"
 BLINK = "napari-spad:blink"
+NEXT_CASE = "napari-spad:next_case"
 _free: dict[str, str] = {}
 
 
@@ -43,10 +44,11 @@ def install() -> None:
     from napari.utils.action_manager import action_manager
 
     stated = _stated()
-    for one in KEYS:
+    for one in (*KEYS, *CLICK_KEYS):
         if one.action in _free:
             continue
-        _free[one.action] = one.key if not _in_use(one.key) else ""
+        taken = _in_use(one.key, everywhere=one in KEYS)
+        _free[one.action] = "" if taken else one.key
         action_manager.register_action(one.action, one.call, one.words, ViewerModel)
         if one.action not in stated and _free[one.action]:
             action_manager.bind_shortcut(one.action, one.key)
@@ -126,11 +128,54 @@ def napari_spad_blink(viewer: ViewerModel) -> None:
         viewer.status = "Nothing to blink: tokenize or mask a scan first."
 
 
+def napari_spad_next_case(viewer: ViewerModel) -> None:
+    """Open the next case of the queue."""
+    from napari_spad.widgets import queue
+
+    if not queue.open_next(viewer):
+        viewer.status = "No queue of cases is open: Plugins > SPAD > Case queue."
+
+
+def _click_key(name: str, key: str, words: str) -> Key:
+    # napari's action manager looks at names and annotations
+    def click_key(viewer: ViewerModel) -> None:
+        from napari_spad.widgets import click_part
+
+        if not click_part.press(viewer, name):
+            viewer.status = "Open Plugins > SPAD > Segment first: this key is for its clicks."
+
+    click_key.__name__ = f"napari_spad_click_{name}"
+    return Key(click_action(name), key, words, click_key)
+
+
+def click_action(name: str) -> str:
+    """Name the action of a key for clicks: "point", "new_object", ..."""
+    return f"napari-spad:click_{name}"
+
+
 KEYS = (
     *(_window_key(number) for number in (*range(1, len(windows.CT) + 1), windows.OWN_KEY)),
     Key(TOGGLE, "Ctrl+L", "Turn image into labels or back", napari_spad_image_or_labels),
     Key(BLINK, "Ctrl+B", "Blink between scan and reconstruction", napari_spad_blink),
+    Key(NEXT_CASE, "Ctrl+J", "Open the next case of the queue", napari_spad_next_case),
 )
+
+CLICK_KEYS = (
+    _click_key("point", "P", "Clicks: points on, or off"),
+    _click_key("scribble", "S", "Clicks: draw a scribble by dragging"),
+    _click_key("box", "B", "Clicks: draw a box by dragging"),
+    _click_key("lasso", "L", "Clicks: draw a lasso by dragging"),
+    _click_key("new_object", "M", "Clicks: begin a new object"),
+    _click_key("doubt", "N", "Clicks: go to the next doubtful place"),
+    _click_key("repair", "R", "Clicks: repair what looks odd about the object"),
+    _click_key("undo", "Ctrl+Z", "Clicks: undo"),
+    _click_key("redo", "Ctrl+Shift+Z", "Clicks: redo"),
+)
+"""Keys that work while the scan is selected, as it is while one clicks.
+
+napari's tools have most of these letters while labels, points or shapes are selected; they keep
+them: the keys of the selected layer come first.
+"""
 
 
 def _stated() -> dict[str, list[Any]]:
@@ -140,11 +185,13 @@ def _stated() -> dict[str, list[Any]]:
     return dict(get_settings().shortcuts.shortcuts)
 
 
-def _in_use(key: str) -> bool:
-    """Whether anything in napari's keymaps has a key already."""
+def _in_use(key: str, *, everywhere: bool = True) -> bool:
+    """Whether napari's keymaps have a key already, or those that hold while a scan is selected."""
     from napari.layers import Image, Labels
     from napari.utils.key_bindings import coerce_keybinding
 
     binding = coerce_keybinding(key)
-    keymaps = [ViewerModel.class_keymap, Image.class_keymap, Labels.class_keymap]
+    keymaps = [ViewerModel.class_keymap, Image.class_keymap]
+    if everywhere:
+        keymaps.append(Labels.class_keymap)
     return any(binding in keymap for keymap in keymaps)

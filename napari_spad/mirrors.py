@@ -185,6 +185,14 @@ class Mirror:
             for copy in self.copies:
                 copy._undo_history = self.source._undo_history
                 copy._redo_history = self.source._redo_history
+                # which a history of ours may have taken over
+                copy.undo, copy.redo = self._undo, self._redo
+
+    def _undo(self) -> None:
+        self.source.undo()
+
+    def _redo(self) -> None:
+        self.source.redo()
 
 
 def _kind(layer: Layer) -> str:

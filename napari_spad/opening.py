@@ -126,6 +126,16 @@ def read(wanted: Wanted) -> Opened | SpacingWanted:
     Raises:
         SpadError: it cannot be read.
     """
+    found = load(wanted)
+    return found if isinstance(found, SpacingWanted) else to_data(found, wanted.path)
+
+
+def load(wanted: Wanted) -> Volume | SpacingWanted:
+    """Read a file or series, without any sign in the viewer that it is open.
+
+    Raises:
+        SpadError: it cannot be read.
+    """
     from spad.volumes import files
 
     options = {"series": wanted.series, "spacing": wanted.spacing}
@@ -139,7 +149,7 @@ def read(wanted: Wanted) -> Opened | SpacingWanted:
     asking = [note for note in volume.notes if _asks_for_spacing(note)]
     if asking and wanted.spacing is None and not wanted.accept_notes:
         return _ask(wanted, asking[0], volume, can_skip=True)
-    return to_data(volume, wanted.path)
+    return volume
 
 
 def to_data(volume: Volume, path: str) -> Opened:

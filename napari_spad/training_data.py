@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from spad import jsonfile
-from spad.checkpoints.zoo import spad_home
-from spad.errors import SpadError
+from spad.checkpoints.zoo import make_folder, spad_home
 from spad.volumes.intensity import modality_of_name
 from spad.volumes.volume import Volume
 
@@ -80,7 +79,7 @@ def write_cases(cases: Sequence[OpenCase], folder: Path) -> tuple[Path, ...]:
     folders = []
     for number, (known, members) in enumerate(groups.items(), start=1):
         part = folder if len(groups) == 1 else folder / f"part{number}"
-        _make(part)
+        make_folder(part)
         ids = {place: _file_id(place + 1, cases[place]) for place in members}
         kept = [ids[place] for place in members if cases[place].held_out]
         learnt = [ids[place] for place in members if not cases[place].held_out]
@@ -168,13 +167,3 @@ def _write_case(
     write(labels, folder / f"label{name}.nii.gz")
     # the folder's labels.json says the names; one file is enough
     (folder / f"label{name}.labels.json").unlink(missing_ok=True)
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SpadError(
-            f"{folder} cannot be written ({error.strerror or error}); set SPAD_HOME to a folder "
-            "that may be written."
-        ) from error

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from spad.checkpoints.zoo import models, spad_home
+from spad.checkpoints.zoo import make_folder, models, spad_home
 from spad.errors import SpadError
 from spad.training import runs
 
@@ -199,13 +199,7 @@ def start(plan: Plan) -> Started:
         SpadError: the folder for runs cannot be made, or the process cannot be started.
     """
     folder = runs_folder()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SpadError(
-            f"The folder {folder} cannot be made ({error.strerror or error}); set SPAD_HOME to a "
-            "folder that may be written."
-        ) from error
+    make_folder(folder)
     run = runs.new_run_path(folder / plan.name)
     return _launch(run, plan.arguments(run))
 

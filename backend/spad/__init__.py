@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from spad.errors import Cancelled, SpadError
+    from spad.inference.clicks import ClickSession
     from spad.inference.segment import segment
     from spad.inference.tokens import Masking, Tokenization, mask, tokenize
     from spad.volumes.files import read, write
@@ -24,10 +25,12 @@ _HOMES = {
     "mask": "spad.inference.tokens",
     "Masking": "spad.inference.tokens",
     "segment": "spad.inference.segment",
+    "ClickSession": "spad.inference.clicks",
 }
 
 __all__ = [
     "Cancelled",
+    "ClickSession",
     "Masking",
     "SourceGrid",
     "SpadError",

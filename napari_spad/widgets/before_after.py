@@ -7,24 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import (
-    QAbstractItemView,
-    QButtonGroup,
-    QComboBox,
-    QPushButton,
-    QTableWidget,
-    QTableWidgetItem,
-    QWidget,
-)
+from qtpy.QtWidgets import QButtonGroup, QComboBox, QPushButton, QWidget
 
 from napari_spad import grids, jobs, layers, view
 from napari_spad.before_after import SIDES, Comparison, Row, Trial, load, mean, trials
 from napari_spad.widgets import threads
 from napari_spad.widgets.choosers import is_scan
+from napari_spad.widgets.figure_table import FigureTable
 from napari_spad.widgets.forms import column, row, text
 from napari_spad.widgets.job_dock import add_layer
-from napari_spad.widgets.organs import compact, number
+from napari_spad.widgets.organs import number
 from spad.volumes.axes import to_canonical
 from spad.volumes.colors import readable
 from spad.worker.messages import Compare, Segment
@@ -36,19 +28,14 @@ if TYPE_CHECKING:
 
 DRAWN = "drawn"
 _SHOWN = {DRAWN: "Your labels", "before": "Before", "after": "After"}
-_MOST_ROWS = 14
 
 
-class DiceTable(QTableWidget):
+class DiceTable(FigureTable):
     """Label, Dice before, Dice after, and by how much it rose."""
 
     def __init__(self) -> None:
-        super().__init__(0, 4)
-        self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-        self.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
-        self.setShowGrid(False)
+        super().__init__(4)
         self.setHorizontalHeaderLabels(["Dice of", "before", "after", "change"])
-        compact(self)
 
     def show_rows(self, rows: list[Row]) -> None:
         """Fill the table, with the mean in the last row where there are several labels."""
@@ -56,16 +43,12 @@ class DiceTable(QTableWidget):
         if len(rows) > 1:
             means = (mean([one.before for one in rows]), mean([one.after for one in rows]))
             shown.append(Row("mean", *means))
-        self.setRowCount(len(shown))
-        for line, one in enumerate(shown):
-            cells = (readable(one.name), number(one.before, 2), number(one.after, 2), one.change)
-            for place, words in enumerate(cells):
-                cell = QTableWidgetItem(words)
-                if place:
-                    side = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
-                    cell.setTextAlignment(side)
-                self.setItem(line, place, cell)
-        self.setFixedHeight(26 + 22 * min(len(shown), _MOST_ROWS) + 4)
+        self.fill(
+            [
+                (readable(one.name), number(one.before, 2), number(one.after, 2), one.change)
+                for one in shown
+            ]
+        )
 
 
 class BeforeAfter(QWidget):

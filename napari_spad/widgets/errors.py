@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QAbstractItemView, QLabel, QTableWidget, QTableWidgetItem, QWidget
+from qtpy.QtWidgets import QLabel, QWidget
 
 from napari_spad import jobs
 from napari_spad.grids import AXIS_LABELS
 from napari_spad.organ_layers import fits_as_organs, labels_on, on_same_grid
 from napari_spad.widgets.choosers import LayerChooser
 from napari_spad.widgets.decode import unit_words
+from napari_spad.widgets.figure_table import FigureTable
 from napari_spad.widgets.forms import column, row, text
 from napari_spad.widgets.notices import follow
-from napari_spad.widgets.organs import compact, number
+from napari_spad.widgets.organs import number
 from napari_spad.widgets.plots import ErrorProfile
 from spad.volumes.colors import readable
 from spad.worker.messages import Describe
@@ -26,19 +26,14 @@ if TYPE_CHECKING:
 
     from spad.volumes.volume import Volume
 
-_MOST_ROWS = 14
 Profiles = dict[str, "Sequence[float]"]
 
 
-class ErrorTable(QTableWidget):
+class ErrorTable(FigureTable):
     """Organ, mean error, voxels."""
 
     def __init__(self) -> None:
-        super().__init__(0, 3)
-        self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-        self.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
-        self.setShowGrid(False)
-        compact(self)
+        super().__init__(3)
         self.figures: dict[str, dict[str, Any]] = {}
         self.show_organs({}, "")
 
@@ -53,16 +48,12 @@ class ErrorTable(QTableWidget):
         ranked = sorted(found.items(), key=lambda pair: -(pair[1]["mean"] or 0.0))
         self.figures = dict(ranked)
         self.setHorizontalHeaderLabels(["Organ", f"mean error{unit_words(unit)}", "voxels"])
-        self.setRowCount(len(ranked))
-        for line, (name, one) in enumerate(ranked):
-            cells = (readable(name), number(one["mean"], 1), number(one["voxels"], 0))
-            for place, words in enumerate(cells):
-                cell = QTableWidgetItem(words)
-                if place:
-                    side = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
-                    cell.setTextAlignment(side)
-                self.setItem(line, place, cell)
-        self.setFixedHeight(26 + 22 * min(len(ranked), _MOST_ROWS) + 4)
+        self.fill(
+            [
+                (readable(name), number(one["mean"], 1), number(one["voxels"], 0))
+                for name, one in ranked
+            ]
+        )
         self.setVisible(bool(ranked))
 
 

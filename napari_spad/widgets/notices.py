@@ -23,13 +23,16 @@ class _Notices:
 notices = _Notices()
 
 
-def follow(widget: QWidget, emitter: Any, call: Callable[[Any], None]) -> Callable[[], None]:
+def follow(
+    widget: QWidget, emitter: Any, call: Callable[[Any], None], *, first: bool = False
+) -> Callable[[], None]:
     """Connect an event of napari's, or a notice, to a widget for as long as the widget lives.
 
     Args:
         widget: whose death ends the connection (Python may keep a closed dock's shell).
         emitter: an event or a notice.
         call: called with the event.
+        first: whether it is to hear an event of napari's before those that listen already.
 
     Returns:
         What ends the connection earlier.
@@ -42,6 +45,9 @@ def follow(widget: QWidget, emitter: Any, call: Callable[[Any], None]) -> Callab
         with suppress(ValueError, RuntimeError, KeyError):
             emitter.disconnect(heard)
 
-    emitter.connect(heard)
+    if first:
+        emitter.connect(heard, position="first")
+    else:
+        emitter.connect(heard)
     widget.destroyed.connect(end)
     return end

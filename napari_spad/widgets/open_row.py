@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Signal
@@ -22,17 +21,6 @@ _HINT = "DICOM: use Open folder; a folder dropped on napari goes to napari's own
 _BAR = 6
 
 
-@dataclass
-class _Turns:
-    """Numbers the reads, so that what comes too late, even for a dead dock, is dropped."""
-
-    now: int = 0
-
-    def next(self) -> int:
-        self.now += 1
-        return self.now
-
-
 class OpenRow(QWidget):
     """Opens files and folders; the layer of each comes with `opened`."""
 
@@ -42,7 +30,7 @@ class OpenRow(QWidget):
         super().__init__()
         self._viewer = viewer
         self._queue: list[opening.Wanted] = []
-        turns = self._turns = _Turns()
+        turns = self._turns = threads.Turns()
         self.destroyed.connect(lambda: turns.next())
         self.dialog: SeriesDialog | SpacingForm | None = None
         self.file_button = QPushButton("Open file ...")

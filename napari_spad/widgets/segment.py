@@ -14,8 +14,10 @@ from napari_spad.solid import Solid
 from napari_spad.widgets import organ_csv, saving
 from napari_spad.widgets.answers import Answers, confidence_of, show_confidence
 from napari_spad.widgets.choosers import LayerChooser, is_scan
+from napari_spad.widgets.click_part import ClickPart
 from napari_spad.widgets.comparison import Comparison
-from napari_spad.widgets.forms import Form, line, row, text
+from napari_spad.widgets.edit_row import EditRow
+from napari_spad.widgets.forms import Form, Section, line, row, text
 from napari_spad.widgets.job_dock import JobDock
 from napari_spad.widgets.notices import follow
 from napari_spad.widgets.organ_table import OrganTable
@@ -60,6 +62,8 @@ class SegmentDock(JobDock):
             "is unsure; the status bar says 0 to 100 % under the mouse"
         )
         self.organs = OrganChooser(napari_viewer)
+        self.click = ClickPart(napari_viewer, lambda: self.organs.layer)
+        self.edit = EditRow(napari_viewer)
         self.table = OrganTable()
         self.comparison = Comparison(napari_viewer, self._scan_under)
         self.selection = text(_HINT)
@@ -87,6 +91,9 @@ class SegmentDock(JobDock):
         form.add("", self.confidence)
 
     def add_results(self, layout: QVBoxLayout) -> None:
+        self.click_section = Section("Click", self.click, unfolded=False)
+        layout.addWidget(self.click_section)
+        layout.addWidget(Section("Edit by hand", self.edit, unfolded=False))
         layout.addWidget(line())
         chooser = row(QLabel("Organs of"), self.organs)
         chooser.setStretch(1, 1)
@@ -109,6 +116,7 @@ class SegmentDock(JobDock):
 
     def show_scan(self, layer: Layer | None) -> None:
         self.part.show_scan(layer)
+        self.click.show_scan(layer)
 
     def show_result(self, value: Any, layer: Layer) -> str:
         answer, confidence = value, None
@@ -178,8 +186,18 @@ class SegmentDock(JobDock):
         self.confidence.toggled.connect(self._switch_confidence)
         follow(self, self._viewer.dims.events.ndisplay, self._mark_3d)
         follow(self, locks.refusals.refused, self._refused)
-        picker = ClickPicker(self._viewer, lambda: self.organs.layer, self.select)
+        self.click.labels_made.connect(self.organs.choose)
+        self.click.switched.connect(self._clicking)
+        self.click.objects.locked.connect(lambda *_: self._show_table())
+        self.table.changed.connect(self.click.show_locks)
+        picker = ClickPicker(
+            self._viewer, lambda: None if self.click.on else self.organs.layer, self.select
+        )
         self.destroyed.connect(picker.stop)
+
+    def _clicking(self, on: bool) -> None:
+        if on:
+            self.click_section.unfold()
 
     def _switch_confidence(self, on: bool) -> None:
         scan = self.scans.layer
@@ -204,6 +222,7 @@ class SegmentDock(JobDock):
             self._watched.pop()()
         self._figures = {}
         self.comparison.show_organs(layer)
+        self.click.show_labels(layer)
         self._show_table()
         self.selection.setText(_NO_ORGANS if layer is None else _HINT)
         if layer is None:

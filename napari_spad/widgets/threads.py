@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from spad.errors import SpadError
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass
+class Turns:
+    """Numbers pieces of work, so that what comes too late, even for a dead dock, is dropped."""
+
+    now: int = 0
+
+    def next(self) -> int:
+        """Begin a new turn; what belongs to an earlier one is late."""
+        self.now += 1
+        return self.now
 
 
 def run(

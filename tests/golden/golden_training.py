@@ -15,7 +15,7 @@ from spad.losses.adversarial import critic_loss, generator_loss
 from spad.losses.prior import prior_terms
 from spad.models.discriminator import PatchDiscriminator
 from spad.models.vit import SpatialViT
-from spad.training.engine import parameter_groups
+from spad.training.optimisers import parameter_groups
 from spad.volumes.anisotropy import degree_of_anisotropy
 
 DISCRIMINATOR_DEPTHS = {0: 32, 2: 8, 5: 1}

@@ -10,7 +10,7 @@ from typing import Any
 from spad.errors import SpadError
 from spad.volumes.intensity import Intensity
 
-KINDS = ("tokenizer", "mim", "segmenter", "classifier", "vit")
+KINDS = ("tokenizer", "mim", "segmenter", "clicker", "classifier", "vit")
 ORIENTATION = "IPL"
 """How every scan is handed to a model: letters towards which the indices of (z, y, x) increase."""
 
@@ -20,23 +20,24 @@ class Card:
     """The JSON beside the weights.
 
     Attributes:
-        kind: "tokenizer", "mim", "segmenter", "classifier" or "vit".
+        kind: "tokenizer", "mim", "segmenter", "clicker", "classifier" or "vit".
         name: what the model is called.
         architecture: the model's constructor arguments.
         intensity: the intensity contract by modality; "*" holds for any other.
         orientation: letters towards which the indices of (z, y, x) of an axial scan increase;
             another depth axis is moved first, the other two keep their order.
         working_spacing: the grid on which the model works, such as {"in_plane": 1.5} in mm, see
-            `spad.data.model_input.working_grid`; None = any.
+            `spad.data.frames.working_grid`; None = any.
         window: voxels (depth, height, width) of the working grid that the model sees at once at
             `da` 0; None where it was trained on token windows.
         channels: names of the scan's channels, in the model's order (such as "in phase"); empty
             for a model of one channel, which needs no name.
         tokenizer: for a masked-image model, the name of the tokenizer whose codes it predicts.
+        segmenter: for a clicker, the name of the model whose features of a scan it takes.
         labels: id to name, without the background.
         modality_labels: ids that count for a modality; a modality not named has all of them.
-        one_piece: ids of organs of which only the largest piece is kept, where validation showed
-            a gain.
+        least_piece: of organs by id, the share of their largest piece that a piece must have to
+            be kept, where validation showed a gain; 1 keeps the largest alone.
         filled: ids of organs whose holes are filled, where validation showed a gain.
         provenance: where the weights come from (data, steps, tool, file, ...).
         licence: the terms of the weights.
@@ -52,9 +53,10 @@ class Card:
     window: list[int] | None = None
     channels: list[str] = field(default_factory=list)
     tokenizer: str | None = None
+    segmenter: str | None = None
     labels: dict[int, str] = field(default_factory=dict)
     modality_labels: dict[str, list[int]] = field(default_factory=dict)
-    one_piece: list[int] = field(default_factory=list)
+    least_piece: dict[int, float] = field(default_factory=dict)
     filled: list[int] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
     licence: str = ""
@@ -115,7 +117,8 @@ class Card:
         """Give the card as plain JSON values."""
         plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         plain["intensity"] = {name: one.to_json() for name, one in self.intensity.items()}
-        plain["labels"] = {str(number): name for number, name in self.labels.items()}
+        for key in ("labels", "least_piece"):
+            plain[key] = {str(number): value for number, value in plain[key].items()}
         return plain
 
     @classmethod
@@ -141,6 +144,7 @@ class Card:
         known = {f.name for f in dataclasses.fields(cls)}
         values = {key: value for key, value in data.items() if key in known}
         values = {"kind": "", "architecture": {}, "intensity": {}} | values
+        whole = data.get("one_piece", ())  # of older cards: ids of organs of one piece
         try:
             values["intensity"] = {
                 str(key): Intensity.from_json(one) for key, one in dict(values["intensity"]).items()
@@ -149,6 +153,10 @@ class Card:
             values["modality_labels"] = {
                 str(key): [int(number) for number in ids]
                 for key, ids in dict(values.get("modality_labels", {})).items()
+            }
+            values["least_piece"] = {int(number): 1.0 for number in whole} | {
+                int(number): float(share)
+                for number, share in dict(values.get("least_piece", {})).items()
             }
             values["architecture"] = dict(values["architecture"])
             values["channels"] = [str(name) for name in values.get("channels", ())]

@@ -19,6 +19,7 @@ from spad.checkpoints.header import KEY, read_card
 from spad.errors import SpadError
 from spad.models.baselines import NETWORKS, segmentation_network
 from spad.models.classifier import Classifier
+from spad.models.clicker import Clicker
 from spad.models.tokenizer import Tokenizer
 from spad.models.vit import MaskedImageModel, SpatialViT
 
@@ -26,6 +27,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "tokenizer": Tokenizer,
     "mim": MaskedImageModel,
     "segmenter": segmentation_network,
+    "clicker": Clicker,
     "classifier": Classifier,
     "vit": SpatialViT,
 }

@@ -51,6 +51,21 @@ def spad_home() -> Path:
     return user_data_path("napari-spad", appauthor=False)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder below `spad_home()`, where it is not there yet.
+
+    Raises:
+        SpadError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SpadError(
+            f"The folder {folder} cannot be made ({error.strerror or error}); set SPAD_HOME to a "
+            "folder that may be written."
+        ) from error
+
+
 def models() -> list[Entry]:
     """List the known models: shipped ones first, then by name; files that cannot be read are out.
 
@@ -134,13 +149,7 @@ def place_for(name: str) -> Path:
             f"There already is a model called '{taken[0].stem}' ({taken[0]}); choose another name."
         )
     folder = spad_home() / "models"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SpadError(
-            f"The folder {folder} cannot be made ({error.strerror or error}); set SPAD_HOME to a "
-            "folder that may be written."
-        ) from error
+    make_folder(folder)
     return folder / (name + SUFFIX)
 
 

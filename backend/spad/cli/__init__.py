@@ -27,8 +27,10 @@ COMMANDS = {
     "mask": "hide tokens of a scan and let the model fill them in",
     "segment": "label the organs of scans",
     "evaluate": "compare labels with a reference",
+    "evaluate-clicks": "let a robot user click, and tell how good labels get click by click",
     "evaluate-tokenizer": "judge a tokenizer over data sets: figures, tables and pictures",
     "compare": "train in several ways on equal data and put the figures in one table",
+    "replay": "make the labels of a session again",
     "models": "list, show, import and export models",
 }
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from spad import jsonfile
 from spad.cli.options import add_model_options, seed_everything
 from spad.cli.progress import progress_of
+from spad.cli.results_folder import check_folder, write_csv, write_folder
 from spad.errors import SpadError
 
 if TYPE_CHECKING:
@@ -47,9 +46,9 @@ def run(options: argparse.Namespace) -> None:
     """Run everything, write the folder and say where it is."""
     if options.gui:
         _check_screen()
-    _check_folder(options.out)
+    check_folder(options.out, "the demonstration")
     results = _results(options)
-    _write_folder(results, options.out)
+    write_folder(options.out, lambda folder: _write_files(results, folder))
     print(f"The report page is {(options.out / PAGE).resolve()}")
     if options.gui:
         _open_napari(options.out)
@@ -134,31 +133,6 @@ def _cards(models: dict[str, str]) -> dict[str, dict[str, Any]]:
     return {kind: zoo.find(name).card.to_json() for kind, name in models.items()}
 
 
-def _check_folder(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise SpadError(f"{folder} is a file; the demonstration needs a folder as --out.")
-    if not folder.absolute().parent.is_dir():
-        raise SpadError(f"The folder {folder.parent} of {folder} does not exist; make it first.")
-
-
-def _write_folder(results: Results, folder: Path) -> None:
-    """Write everything beside the folder, then move it in; files of other names there stay."""
-    try:
-        with tempfile.TemporaryDirectory(prefix=".spad-", dir=folder.absolute().parent) as name:
-            part = Path(name)
-            _write_files(results, part)
-            folder.mkdir(exist_ok=True)
-            (folder / "figures").mkdir(exist_ok=True)
-            for file in sorted(part.rglob("*")):
-                if file.is_file():
-                    os.replace(file, folder / file.relative_to(part))
-    except OSError as error:
-        raise SpadError(
-            f"{folder} cannot be written ({error.strerror or error}); "
-            "expected a folder with free space: choose another place with --out."
-        ) from error
-
-
 def _write_files(results: Results, folder: Path) -> None:
     from spad.cli.page import page
     from spad.volumes.files import write
@@ -168,10 +142,7 @@ def _write_files(results: Results, folder: Path) -> None:
     write(results.tokens.reconstruction, folder / RECONSTRUCTION)
     write(results.masking.reconstruction, folder / FILLED)
     rows = volume_rows(results)
-    with (folder / VOLUMES).open("w", encoding="utf-8", newline="") as file:
-        table = csv.DictWriter(file, fieldnames=list(rows[0]))
-        table.writeheader()
-        table.writerows(rows)
+    write_csv(folder / VOLUMES, rows)
     jsonfile.write(folder / REPORT, results.report)
     (folder / "figures").mkdir()
     pictures = _draw(results, folder / "figures")

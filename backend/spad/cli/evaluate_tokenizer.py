@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import math
-import os
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spad import jsonfile
 from spad.cli.options import add_model_options, seed_everything, whole
 from spad.cli.progress import progress_of
+from spad.cli.results_folder import check_folder, write_csv, write_folder
 from spad.cli.tables import number, table
 from spad.cli.tokenizer_page import MET, group_name
 from spad.errors import SpadError
@@ -56,7 +54,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Judge, write the folder and print what was found."""
-    _check_folder(options.out)
+    check_folder(options.out, "what is found")
     if not options.data and not options.phantoms:
         raise SpadError("There is nothing to judge by; give DATA, or --phantoms N, or both.")
     from spad.evaluation.scans import phantom_scans, scans_of
@@ -66,32 +64,9 @@ def run(options: argparse.Namespace) -> None:
     scans = scans_of(options.data, options.cases) + phantom_scans(options.phantoms, options.seed)
     with progress_of("evaluate-tokenizer") as progress:
         found = judge(scans, options.model, options.device, progress)
-    _write_folder(found, options.out)
+    write_folder(options.out, lambda folder: _write_files(found, folder))
     print(_readable(found.report))
     print(f"\nThe report page is {options.out / PAGE}")
-
-
-def _check_folder(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise SpadError(f"{folder} is a file; the results need a folder as --out.")
-    if not folder.absolute().parent.is_dir():
-        raise SpadError(f"The folder {folder.parent} of {folder} does not exist; make it first.")
-
-
-def _write_folder(found: Judgement, folder: Path) -> None:
-    """Write everything beside the folder, then move it in; files of other names there stay."""
-    try:
-        with tempfile.TemporaryDirectory(prefix=".spad-", dir=folder.absolute().parent) as name:
-            part = Path(name)
-            _write_files(found, part)
-            folder.mkdir(exist_ok=True)
-            for file in sorted(part.iterdir()):
-                os.replace(file, folder / file.name)
-    except OSError as error:
-        raise SpadError(
-            f"{folder} cannot be written ({error.strerror or error}); "
-            "expected a folder with free space: choose another place with --out."
-        ) from error
 
 
 def _write_files(found: Judgement, folder: Path) -> None:
@@ -101,12 +76,12 @@ def _write_files(found: Judgement, folder: Path) -> None:
 
     report = found.report
     jsonfile.write(folder / REPORT, report)
-    _write_csv(folder / CASES, [_flat(case) for case in report["cases"]])
-    _write_csv(folder / SUMMARY, [_flat(group) for group in report["groups"]])
+    write_csv(folder / CASES, [_flat(case) for case in report["cases"]])
+    write_csv(folder / SUMMARY, [_flat(group) for group in report["groups"]])
     columns = {name: shares.tolist() for name, shares in found.usage.items()}
     codes = range(len(columns["all"]))
     usage = [{"code": n, **{name: column[n] for name, column in columns.items()}} for n in codes]
-    _write_csv(folder / USAGE, usage)
+    write_csv(folder / USAGE, usage)
     groups = {g["name"]: g for g in report["groups"] if g["group"] in ("all", "modality")}
     drawn = (grid_figure(found.rows), sorted_usage_figure(found.usage, groups))
     pictures = {
@@ -114,13 +89,6 @@ def _write_files(found: Judgement, folder: Path) -> None:
         for name, figure in zip(FIGURES, drawn, strict=True)
     }
     (folder / PAGE).write_text(page(report, pictures), encoding="utf-8")
-
-
-def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:

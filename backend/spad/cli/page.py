@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from html import escape
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 from typing import Any
 
+from spad.cli.html import embedded, fill
 from spad.cli.tables import number
 
 COLUMNS = {"volume_ml": 1, "true_volume_ml": 1, "mean_hu": 0, "sd_hu": 0, "dice": 2}
@@ -29,11 +27,9 @@ def page(
     Returns:
         HTML that needs no other file.
     """
-    template = Template(files("spad.cli").joinpath("page.html").read_text(encoding="utf-8"))
-    images = {f"{name}_png": _embedded(path) for name, path in pictures.items()}
-    return template.substitute(
-        images, **_figures(report), volumes=_volumes(rows), models=_models(report["models"])
-    )
+    images = {f"{name}_png": embedded(path) for name, path in pictures.items()}
+    tables = {"volumes": _volumes(rows), "models": _models(report["models"])}
+    return fill("page.html", images | _figures(report) | tables)
 
 
 def _figures(report: Mapping[str, Any]) -> dict[str, str]:
@@ -80,7 +76,3 @@ def _models(cards: Mapping[str, Mapping[str, Any]]) -> str:
         return f"<tr><th scope='row'>{first}</th>{values}</tr>"
 
     return "\n".join(cells(kind, card) for kind, card in cards.items())
-
-
-def _embedded(path: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")

@@ -46,6 +46,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="label only these voxels of the file (first and one behind the last, along i, j, k)",
     )
     parser.add_argument(
+        "--clicks",
+        type=Path,
+        metavar="CLICKS",
+        help="label what these clicks, boxes, scribbles and lassos (JSON) mean instead of all "
+        "organs; --model is then a clicker",
+    )
+    parser.add_argument(
+        "--session",
+        type=Path,
+        metavar="FILE",
+        help="with --clicks, also write a session that 'spad replay' plays again",
+    )
+    parser.add_argument(
         "--confidence",
         type=Path,
         metavar="FILE",
@@ -100,7 +113,12 @@ def _check_one(options: argparse.Namespace, cases: int) -> None:
     """Refuse options for one case where there are several, and one file for two results."""
     if options.confidence and options.confidence.absolute() == options.out.absolute():
         raise SpadError(f"{options.out} is named twice, as labels and as confidence; give two.")
-    for name in ("box", "confidence"):
+    alone = [n for n in ("box", "confidence", "flips", "channels") if getattr(options, n)]
+    if options.clicks and alone:
+        raise SpadError(f"--clicks and --{alone[0]} do not go together; leave one of them out.")
+    if options.session and not options.clicks:
+        raise SpadError("--session keeps clicks; give them with --clicks.")
+    for name in ("box", "confidence", "clicks"):
         if cases > 1 and getattr(options, name):
             raise SpadError(
                 f"--{name} was given with {cases} scans; expected one scan (or its channels, with "
@@ -116,6 +134,8 @@ def _label(scans: list[Path], target: Path, options: argparse.Namespace) -> Volu
     from spad.volumes.files import read, write
 
     volumes = [read(scan, **reading(options)) for scan in scans]
+    if options.clicks is not None:
+        return _clicked(volumes, target, options)
     box = None if options.box is None else _box(options.box, volumes[0])
     from spad.inference.segment import organs
 
@@ -136,6 +156,26 @@ def _label(scans: list[Path], target: Path, options: argparse.Namespace) -> Volu
     if found.confidence is not None:
         write(found.confidence, options.confidence)
     return found.labels
+
+
+def _clicked(volumes: list[Volume], target: Path, options: argparse.Namespace) -> Volume:
+    from spad.cli.clicked import label_by_clicks
+    from spad.volumes.files import write
+
+    seed_everything(options.seed)
+    with progress_of(f"segment {options.scans[0].name}") as progress:
+        labels = label_by_clicks(
+            volumes[0],
+            options.clicks,
+            model=options.model,
+            modality=options.modality,
+            device=options.device,
+            progress=progress,
+            session_file=options.session,
+        )
+    target.parent.mkdir(exist_ok=True)
+    write(labels, target)
+    return labels
 
 
 def _box(text: str, volume: Volume) -> list[tuple[int, int]]:

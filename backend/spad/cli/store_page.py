@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from statistics import median
-from string import Template
 from typing import Any
 
 from spad import jsonfile
+from spad.cli.html import fill
 from spad.data.known_sets import UNKNOWN
 from spad.data.store import PARTS, Row, Store
 
@@ -21,19 +20,18 @@ DEGREES = range(6)
 
 def write_page(store: Store) -> Path:
     """Write `report.html` into a store; it needs no other file."""
-    template = Template(files("spad.cli").joinpath("store_page.html").read_text(encoding="utf-8"))
     left_out = store.about["left_out"]
     names = sorted(store.about["data_sets"])
-    text = template.substitute(
-        volumes=len(store.rows),
-        data_sets=len(names),
-        patients=len({(row.data_set, row.patient) for row in store.rows}),
-        gigabytes=f"{sum(row.nbytes for row in store.rows) / 1e9:.2f}",
-        left_out=len(left_out),
-        overview="\n".join(_overview(name, _of(store, name)) for name in names),
-        sections="\n".join(_section(store, name) for name in names),
-    )
-    return jsonfile.write_text(store.path / PAGE, text)
+    values = {
+        "volumes": len(store.rows),
+        "data_sets": len(names),
+        "patients": len({(row.data_set, row.patient) for row in store.rows}),
+        "gigabytes": f"{sum(row.nbytes for row in store.rows) / 1e9:.2f}",
+        "left_out": len(left_out),
+        "overview": "\n".join(_overview(name, _of(store, name)) for name in names),
+        "sections": "\n".join(_section(store, name) for name in names),
+    }
+    return jsonfile.write_text(store.path / PAGE, fill("store_page.html", values))
 
 
 def _of(store: Store, name: str) -> list[Row]:

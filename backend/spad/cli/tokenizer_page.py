@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 from typing import Any
 
+from spad.cli.html import embedded, fill
 from spad.cli.tables import number
 
 IMAGES = (("l1", 2), ("psnr", 2), ("ssim", 3))
@@ -33,19 +31,19 @@ def page(report: Mapping[str, Any], pictures: Mapping[str, Path]) -> str:
     groups = report["groups"]
     whole = groups[0]
     made_up = whole["phantoms"]
-    return Template(_text("tokenizer_page.html")).substitute(
-        {f"{name}_png": _embedded(path) for name, path in pictures.items()},
-        style=_text("page.html").partition("<style>")[2].partition("</style>")[0].strip(),
-        model=escape(report["model"]),
-        device=escape(report["device"]),
-        cases=whole["cases"],
-        phantoms=f", {made_up} of them phantoms," if made_up else "",
-        key=_key(whole, report["aims"]),
-        images=_rows(_image_cells(group) for group in groups),
-        codes=_rows(_code_cells(group) for group in groups),
-        aims=_rows(_aim_cells(aim) for aim in report["aims"]),
-        left_out=_left_out(report["left_out"]),
-    )
+    images = {f"{name}_png": embedded(path) for name, path in pictures.items()}
+    words = {
+        "model": escape(report["model"]),
+        "device": escape(report["device"]),
+        "cases": whole["cases"],
+        "phantoms": f", {made_up} of them phantoms," if made_up else "",
+        "key": _key(whole, report["aims"]),
+        "images": _rows(_image_cells(group) for group in groups),
+        "codes": _rows(_code_cells(group) for group in groups),
+        "aims": _rows(_aim_cells(aim) for aim in report["aims"]),
+        "left_out": _left_out(report["left_out"]),
+    }
+    return fill("tokenizer_page.html", images | words)
 
 
 def group_name(group: Mapping[str, Any]) -> str:
@@ -106,11 +104,3 @@ def _left_out(cases: Sequence[Mapping[str, str]]) -> str:
         f"  <li>{escape(case['case'])}: {escape(case['reason'])}</li>" for case in cases
     )
     return f"<h2>Left out</h2>\n<ul>\n{lines}\n</ul>"
-
-
-def _text(name: str) -> str:
-    return files("spad.cli").joinpath(name).read_text(encoding="utf-8")
-
-
-def _embedded(path: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")

@@ -35,6 +35,8 @@ class DataOptions:
         found: what `plan` saw of the scans.
         ct_windows: draw a window of CT for some samples instead of the contract's.
         foreground: fraction of crops centred on a label, all labels equally likely.
+        without: names of labels that are left out, for "clicks", to see how well a structure that
+            was never named is clicked.
         phantoms: made-up abdomens of random anatomy added to the scans.
         phantom_share: fraction of samples drawn from them.
         mr_share: fraction of samples of real scans drawn from MR, where there are CT and MR.
@@ -62,6 +64,7 @@ class DataOptions:
     plan: bool = False
     found: dict[str, Any] = field(default_factory=dict)
     foreground: float = 0.75
+    without: list[str] = field(default_factory=list)
     phantoms: int = 0
     phantom_share: float = 0.0
     mr_share: float = 0.3

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from spad.data.cohort import LEAST_AIR
 from spad.data.model_input import in_unit, refuse_labels
+from spad.data.reading import LEAST_AIR
 from spad.errors import SpadError
 from spad.models.resize import resize
 from spad.volumes.anisotropy import FLAT, degree_of_anisotropy

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from spad.data.model_input import UnitVolume, coarser_affine
+from spad.data.frames import coarser_affine
+from spad.data.model_input import UnitVolume
 from spad.device import inference
 from spad.errors import SpadError
 from spad.inference.models import parameters_device

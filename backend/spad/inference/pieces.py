@@ -1,45 +1,46 @@
-"""Rules for organs that are one piece, or have no holes; applied to the labels."""
+"""Rules for organs that have no small pieces, or no holes; applied to the labels."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 from scipy import ndimage
 
-Change = tuple[tuple[slice, ...], np.ndarray]
 
-
-def keep_largest(
-    labels: np.ndarray, one_piece: Collection[int], confidence: np.ndarray | None = None
+def drop_small_pieces(
+    labels: np.ndarray, least_piece: Mapping[int, float], confidence: np.ndarray | None = None
 ) -> None:
-    """Give what is apart from an organ's largest piece to the background, in place.
+    """Give an organ's pieces that are small beside its largest to the background, in place.
 
     Args:
         labels: (D, H, W).
-        one_piece: labels that are one piece.
+        least_piece: label to the share of its largest piece that a piece must have to be kept; at
+            1 the largest alone is.
         confidence: of the labels; becomes 0 where a label is changed.
     """
-    for box, inside in _boxes(labels, one_piece):
+    for label, box, inside in _boxes(labels, least_piece):
         pieces, count = ndimage.label(inside)
         if count < 2:
             continue
-        largest = 1 + int(np.bincount(pieces.reshape(-1))[1:].argmax())
-        _change(labels[box], inside & (pieces != largest), 0, confidence, box)
+        share, sizes = least_piece[label], np.bincount(pieces.reshape(-1))[1:]
+        small = sizes < share * sizes.max()
+        if share >= 1:  # of two as large, one
+            small = np.arange(count) != sizes.argmax()
+        _change(labels[box], np.append(False, small)[pieces], 0, confidence, box)
 
 
 def fill_holes(
     labels: np.ndarray, filled: Collection[int], confidence: np.ndarray | None = None
 ) -> None:
-    """Give background that an organ encloses to the organ, in place; arguments as `keep_largest`.
+    """Give background that an organ encloses to the organ, in place.
 
     Args:
         labels: (D, H, W).
         filled: labels that have no holes.
         confidence: of the labels; becomes 0 where a label is changed.
     """
-    for box, inside in _boxes(labels, filled):
-        label = labels[box][inside][0]
+    for label, box, inside in _boxes(labels, filled):
         gaps, count = ndimage.label(~inside)
         if not count:
             continue
@@ -52,8 +53,10 @@ def fill_holes(
         _change(labels[box], hole, label, confidence, box)
 
 
-def _boxes(labels: np.ndarray, wanted: Collection[int]) -> Iterator[Change]:
-    """The box around each wanted label that occurs, and where in it that label is."""
+def _boxes(
+    labels: np.ndarray, wanted: Collection[int]
+) -> Iterator[tuple[int, tuple[slice, ...], np.ndarray]]:
+    """Each wanted label that occurs, the box around it, and where in that it is."""
     wanted = sorted(set(wanted))
     if not wanted:
         return
@@ -61,7 +64,7 @@ def _boxes(labels: np.ndarray, wanted: Collection[int]) -> Iterator[Change]:
     for label in wanted:
         box = found[label - 1]
         if box is not None:
-            yield box, labels[box] == label
+            yield label, box, labels[box] == label
 
 
 def _change(

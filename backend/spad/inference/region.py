@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from spad.data.model_input import WorkingFrame
+from spad.data.frames import WorkingFrame
 from spad.errors import SpadError
 from spad.inference.body import Slices
 from spad.inference.enlarge import Line, line

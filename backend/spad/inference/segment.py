@@ -11,14 +11,14 @@ import torch
 
 from spad.checkpoints import zoo
 from spad.checkpoints.card import Card
-from spad.data.channels import channels_of
-from spad.data.model_input import UnitChannels, one_phase, refuse_labels, unit_channels
+from spad.data.channels import channels_of, one_phase
+from spad.data.model_input import UnitChannels, refuse_labels, unit_channels
 from spad.device import Effort, PeakMemory, choose, stepping_down
 from spad.errors import SpadError
 from spad.inference.body import body_box, holds_tissue, tissue
 from spad.inference.enlarge import Enlarger
 from spad.inference.models import chosen, loaded
-from spad.inference.pieces import fill_holes, keep_largest
+from spad.inference.pieces import drop_small_pieces, fill_holes
 from spad.inference.region import Box, canonical_box, region_of
 from spad.inference.stages import Stages, share
 from spad.inference.sweep import Sweep, window_side
@@ -37,9 +37,9 @@ class Organs:
         labels: organs on the scan's own grid, with `label_names` and the figures of
             `spad segment --report` as `report`.
         confidence: the model's probability of each voxel's label, stored in percent (uint8 with
-            slope 0.01), or None if it was not asked for. It is 0 where a rule for an organ (one
-            piece, no holes) changed the label, and 1 where the model did not look: in the air
-            around the body and outside the box.
+            slope 0.01), or None if it was not asked for. It is 0 where a rule for an organ (no
+            small pieces, no holes) changed the label, and 1 where the model did not look: in the
+            air around the body and outside the box.
     """
 
     labels: Volume
@@ -224,7 +224,7 @@ def _run(
             with stages.stage("finish"):
                 enlarger.add(*slab)
     with stages.stage("finish"):
-        keep_largest(array, card.one_piece, sure)
+        drop_small_pieces(array, card.least_piece, sure)
         fill_holes(array, card.filled, sure)
     return Organs(labels, confidence)
 

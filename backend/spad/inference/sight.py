@@ -8,14 +8,9 @@ import numpy as np
 import torch
 
 from spad.checkpoints.zoo import Entry
-from spad.data.model_input import (
-    UnitVolume,
-    contract_for,
-    in_unit,
-    one_phase,
-    unit_volume,
-    working_frame,
-)
+from spad.data.channels import one_phase
+from spad.data.frames import working_frame
+from spad.data.model_input import UnitVolume, contract_for, in_unit, unit_volume
 from spad.errors import SpadError
 from spad.models.resize import resize
 from spad.volumes.axes import canonical_order, from_canonical, to_canonical

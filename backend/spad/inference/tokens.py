@@ -15,12 +15,8 @@ import numpy as np
 import torch
 
 from spad.checkpoints import zoo
-from spad.data.model_input import (
-    UnitVolume,
-    contract_for,
-    one_phase,
-    unit_volume,
-)
+from spad.data.channels import one_phase
+from spad.data.model_input import UnitVolume, contract_for, unit_volume
 from spad.device import Effort, choose, stepping_down
 from spad.errors import SpadError
 from spad.inference import codes

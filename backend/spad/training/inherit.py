@@ -14,21 +14,23 @@ _OF_THE_RUN = ("classes", "in_channels")
 """What the scans and labels of a run say of its network."""
 
 
-def inherited(recipe: Recipe) -> Recipe:
+def inherited(recipe: Recipe) -> Recipe | None:
     """Take network, working grid, crop and range of CT from the segmenter that a run starts from.
 
     A network of other widths would take few of its weights, and on another grid organs would have
-    sizes that these never saw. A recipe that plans nothing by itself (`data.plan`), or starts from
-    no segmenter, stays as it is.
+    sizes that these never saw.
+
+    Returns:
+        The recipe with these, or None if it starts from no segmenter.
 
     Raises:
         SpadError: there is no such model.
     """
-    if not recipe.data.plan or recipe.init is None or recipe.task != "segmentation":
-        return recipe
+    if recipe.init is None or recipe.task != "segmentation":
+        return None
     entry = zoo.find(recipe.init)
     if entry.kind != "segmenter":
-        return recipe
+        return None
     network = {k: v for k, v in entry.card.architecture.items() if k not in _OF_THE_RUN}
     channels = {k: v for k, v in recipe.model.items() if k in _OF_THE_RUN}
     return dataclasses.replace(
@@ -39,8 +41,8 @@ def inherited(recipe: Recipe) -> Recipe:
 def with_heritage(card: Card, init: str | None) -> Card:
     """Let a card tell what comes from the model that the run began with.
 
-    Its terms hold for what is made of it, and of organs that it keeps in one piece the same holds
-    for what goes on from it. A model that is gone when a run is resumed leaves its name.
+    Its terms hold for what is made of it, and organs of which it drops small pieces lose them in
+    what goes on from it too. A model that is gone when a run is resumed leaves its name.
     """
     if init is None:
         return card
@@ -49,11 +51,11 @@ def with_heritage(card: Card, init: str | None) -> Card:
         source = zoo.find(init).card
     except SpadError:
         return dataclasses.replace(card, licence=f"{terms}.")
-    whole = {source.labels[number] for number in source.one_piece}
+    shares = {source.labels[number]: share for number, share in source.least_piece.items()}
     return dataclasses.replace(
         card,
         licence=f"{terms}: {source.licence}" if source.licence else f"{terms}.",
-        one_piece=[number for number, name in card.labels.items() if name in whole],
+        least_piece={n: shares[name] for n, name in card.labels.items() if name in shares},
     )
 
 
@@ -63,7 +65,6 @@ def _contract(data: DataOptions, card: Card) -> DataOptions:
     stated = ct is not None and ct.kind == "window"
     return dataclasses.replace(
         data,
-        plan=False,
         in_plane_mm=grid.get("in_plane"),
         isotropic=bool(grid.get("isotropic")),
         stated_da=grid.get("da"),

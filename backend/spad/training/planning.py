@@ -1,4 +1,4 @@
-"""Choices that the scans make: working spacing, crop and range of CT values.
+"""Choices that the scans, or a model to go on with, make: spacing, crop and range of CT values.
 
 They are written into the resolved recipe, where a person sees and changes them. What is chosen, and
 by which statistics of the training scans, follows nnU-Net (Isensee et al. 2021, "fingerprint").
@@ -15,11 +15,13 @@ import numpy as np
 import torch
 
 from spad.data.cases import channel_names
-from spad.data.cohort import Contract, Prepared, model_contracts, prepare
+from spad.data.cohort import Contract, Prepared, model_contracts
 from spad.data.folder import Folder
+from spad.data.reading import prepare
 from spad.data.store import Store
 from spad.models.sac import level_factors
 from spad.progress import Progress, silent
+from spad.training.inherit import inherited
 from spad.training.recipe import Recipe
 
 MOST_SCANS = 12
@@ -34,15 +36,18 @@ def planned(
 ) -> Recipe:
     """Fill in what `data.plan` leaves to the scans; any other recipe as it is.
 
+    A run that starts from a segmenter goes on with its network and grid, see `inherited`; else:
+
     - `data.in_plane_mm`: the scans' median in-plane spacing, or coarser, up to the preset's, so
       that a scan is not much wider than a window.
     - `data.window`: the preset's, cut down to scans of median size.
     - `data.ct_range`: widened until it holds percentiles 5 to 95 of the labelled voxels (with
       0.5 to 99.5, as nnU-Net has it, gas in the stomach would cost soft tissue its contrast).
-    - `data.found`: the statistics behind these, and the labels.
+
+    In both cases `data.found` tells the statistics of the scans, and their labels.
 
     Raises:
-        SpadError: see `spad.data.cohort.prepare`.
+        SpadError: see `spad.data.reading.prepare`, or there is no model to start from.
     """
     if not recipe.data.plan:
         return recipe
@@ -56,16 +61,11 @@ def planned(
     scans = cohort.part(validation=False)
     spacing = np.median([scan.spacing for scan in scans], axis=0)
     extent = np.median([np.multiply(s.spacing, s.image.shape[-3:]) for s in scans], axis=0)
-    in_plane = _in_plane(recipe, float(spacing[1:].min()), float(extent[1:].max()))
-    data = dataclasses.replace(
-        recipe.data,
-        in_plane_mm=in_plane,
-        window=_window(recipe.data.window, extent / in_plane),
-        ct_range=_ct_range(recipe.data.ct_range, scans),
-        plan=False,
-        found=_found(scans, spacing, extent, cohort.label_names),
+    chosen = inherited(recipe) or _chosen(recipe, scans, spacing, extent)
+    found = _found(scans, spacing, extent, cohort.label_names)
+    return dataclasses.replace(
+        chosen, data=dataclasses.replace(chosen.data, plan=False, found=found)
     )
-    return dataclasses.replace(recipe, data=data)
 
 
 def with_channels(recipe: Recipe, sources: Sequence[Folder | Store]) -> Recipe:
@@ -88,6 +88,19 @@ def _some(source: Folder | Store) -> Folder | Store:
 def _spread(items: list[Any]) -> list[Any]:
     step = max(1.0, len(items) / MOST_SCANS)
     return [items[int(step * i)] for i in range(min(len(items), MOST_SCANS))]
+
+
+def _chosen(
+    recipe: Recipe, scans: Sequence[Prepared], spacing: np.ndarray, extent: np.ndarray
+) -> Recipe:
+    in_plane = _in_plane(recipe, float(spacing[1:].min()), float(extent[1:].max()))
+    data = dataclasses.replace(
+        recipe.data,
+        in_plane_mm=in_plane,
+        window=_window(recipe.data.window, extent / in_plane),
+        ct_range=_ct_range(recipe.data.ct_range, scans),
+    )
+    return dataclasses.replace(recipe, data=data)
 
 
 def _in_plane(recipe: Recipe, own: float, extent: float) -> float:

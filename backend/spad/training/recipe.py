@@ -16,7 +16,7 @@ from spad.data.options import DataOptions
 from spad.errors import SpadError
 
 FOLDER = Path(__file__).parent / "recipes"
-TASKS = ("tokenizer", "mim", "segmentation")
+TASKS = ("tokenizer", "mim", "segmentation", "clicks")
 ACCELERATORS = ("auto", "cpu", "cuda")
 STRATEGIES = ("ddp", "fsdp")
 
@@ -130,11 +130,12 @@ class Recipe:
     """A resolved recipe, as `recipe.yaml` of a run holds it.
 
     Attributes:
-        task: "tokenizer", "mim" or "segmentation".
+        task: "tokenizer", "mim", "segmentation" or "clicks".
         preset: the preset it started from.
         seed: sample n of a run is a function of it and n.
         init: a model to start from, or None.
         tokenizer: for "mim", the name of the frozen tokenizer.
+        segmenter: for "clicks", the name of the model whose features of a scan it takes.
         mask_ratio: for "mim", the fraction of tokens hidden.
         model: the model's constructor arguments.
         sources: folders of scans.
@@ -145,6 +146,7 @@ class Recipe:
     seed: int = 0
     init: str | None = None
     tokenizer: str = "tokenizer-tiny"
+    segmenter: str | None = None
     mask_ratio: float = 0.55
     precision: str = "auto"
     model: dict[str, Any] = field(default_factory=dict)

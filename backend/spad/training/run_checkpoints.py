@@ -1,6 +1,6 @@
 """Checkpoints of a run: written beside, sealed with checksums, then renamed; a torn one is known.
 
-Torch-free: what lies in a checkpoint is the business of the training engine.
+Torch-free: what lies in a checkpoint is the business of `spad.training.module`.
 """
 
 from __future__ import annotations

@@ -13,16 +13,20 @@ from torch import nn
 
 from spad.checkpoints import file, zoo
 from spad.checkpoints.card import Card
-from spad.data.cohort import Cohort, Contract, model_contracts, prepare
+from spad.data.click_features import KnownScan
+from spad.data.click_samples import ClickSampler
+from spad.data.cohort import Cohort, Contract, model_contracts
 from spad.data.folder import Folder, read_source
 from spad.data.fraction import fewer_labels
+from spad.data.reading import prepare
 from spad.data.samples import Sampler
 from spad.data.store import Store
 from spad.errors import SpadError
 from spad.progress import Progress, silent
 from spad.training import runs
+from spad.training.clicks import ClickTask, known_scans, segmenter_hash
 from spad.training.engine import fit
-from spad.training.inherit import inherited, with_heritage
+from spad.training.inherit import with_heritage
 from spad.training.mim import MaskedImageTask
 from spad.training.planning import planned, with_channels
 from spad.training.ranks import Follower, Ranks
@@ -31,7 +35,9 @@ from spad.training.segmentation import SegmentationTask
 from spad.training.task import Task
 from spad.training.tokenizer import TokenizerTask
 
-KINDS = {"tokenizer": "tokenizer", "mim": "mim", "segmentation": "segmenter"}
+KINDS = {"tokenizer": "tokenizer", "mim": "mim", "segmentation": "segmenter", "clicks": "clicker"}
+LABELLED = ("segmentation", "clicks")
+"""Tasks that need labels."""
 
 
 def train(
@@ -80,7 +86,7 @@ def train(
     sources = _sources(resolved)
     if init:
         zoo.find(init)
-    resolved = planned(with_channels(inherited(resolved), sources), sources, progress)
+    resolved = planned(with_channels(resolved, sources), sources, progress)
     ranks = Ranks.of(resolved.trainer)
     run = ranks.share(
         lambda: runs.create(
@@ -132,10 +138,16 @@ def _run(
         writer.rewind(checkpoint.step if checkpoint else 0)
         scans = cohort(recipe, sources, progress)
         torch.manual_seed(recipe.seed)
-        task = _task(recipe, scans)
+        known = known_scans(recipe, scans, progress) if recipe.task == "clicks" else []
+        task = _task(recipe, scans, known)
         if recipe.init and checkpoint is None:
             writer.log(start_from(task.model, recipe.init, scans.label_names))
-        train_sampler, validation = samplers(recipe, scans, ranks)
+        train_sampler: Any
+        validation: Any
+        if known:
+            train_sampler, validation = click_samplers(recipe, known, ranks)
+        else:
+            train_sampler, validation = samplers(recipe, scans, ranks)
         batches = (
             [validation.batch(i) for i in range(recipe.schedule.validation_batches)]
             if validation
@@ -166,7 +178,7 @@ def _run_cases(recipe: Recipe, sources: Sequence[Folder | Store]) -> list[runs.R
         for source in sources
         if isinstance(source, Folder)
         for case in source.cases
-        if case.labels is not None or recipe.task != "segmentation"
+        if case.labels is not None or recipe.task not in LABELLED
     ]
 
 
@@ -185,7 +197,7 @@ def cohort(recipe: Recipe, sources: Sequence[Folder | Store], progress: Progress
     return prepare(
         [fewer_labels(source, recipe.data.label_ratio, recipe.seed) for source in sources],
         Contract(model_contracts(recipe.data.ct_range), _working_spacing(recipe)),
-        with_labels=recipe.task == "segmentation",
+        with_labels=recipe.task in LABELLED,
         phantom_count=recipe.data.phantoms,
         seed=recipe.seed,
         progress=progress,
@@ -211,8 +223,27 @@ def samplers(recipe: Recipe, scans: Cohort, ranks: Ranks) -> tuple[Sampler, Samp
     return sampler, Sampler(kept, whole, classes=classes, seed=recipe.seed + 1, augment=False)
 
 
-def _task(recipe: Recipe, scans: Cohort) -> Task:
+def click_samplers(
+    recipe: Recipe, known: Sequence[KnownScan], ranks: Ranks
+) -> tuple[ClickSampler, ClickSampler | None]:
+    """Give the same for clicks."""
+    sampler = ClickSampler(
+        *([one for one in known if not one.scan.validation], recipe.data),
+        seed=recipe.seed,
+        augment=True,
+        rank=ranks.number,
+        ranks=ranks.count,
+    )
+    kept = [one for one in known if one.scan.validation and one.boxes]
+    if not kept:
+        return sampler, None
+    return sampler, ClickSampler(kept, recipe.data, seed=recipe.seed + 1, augment=False)
+
+
+def _task(recipe: Recipe, scans: Cohort, known: Sequence[KnownScan]) -> Task:
     card = _card(recipe, scans)
+    if recipe.task == "clicks":
+        return ClickTask(recipe, card, known)
     if recipe.task == "tokenizer":
         return TokenizerTask(recipe, card)
     if recipe.task == "mim":
@@ -234,6 +265,7 @@ def _card(recipe: Recipe, scans: Cohort) -> Card:
         window=recipe.data.window if segmenting else None,
         channels=list(scans.channels),
         tokenizer=recipe.tokenizer if recipe.task == "mim" else None,
+        segmenter=recipe.segmenter if recipe.task == "clicks" else None,
         labels=scans.label_names,
         modality_labels=scans.modality_labels() if segmenting else {},
         provenance={
@@ -247,6 +279,12 @@ def _card(recipe: Recipe, scans: Cohort) -> Card:
         },
         licence="As the data it was trained on allow.",
     )
+    if recipe.task == "clicks":
+        told = {
+            "segmenter_sha256": segmenter_hash(str(recipe.segmenter)),
+            "without": list(recipe.data.without),
+        }
+        card = dataclasses.replace(card, labels={}, provenance=card.provenance | told)
     return with_heritage(card, recipe.init)
 
 

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import nn
 
 from spad.checkpoints.card import Card
-from spad.data.samples import Batch
 
 Figures = dict[str, float]
 Terms = dict[str, torch.Tensor | float]
 
 
 class Task(Protocol):
-    """One kind of training."""
+    """One kind of training; its batches are of a kind of its own."""
 
     @property
     def model(self) -> nn.Module:
@@ -27,19 +26,19 @@ class Task(Protocol):
     def critic(self) -> nn.Module | None:
         """What is trained against the model, or None."""
 
-    def loss(self, batch: Batch, progress: float) -> tuple[torch.Tensor, Terms]:
+    def loss(self, batch: Any, progress: float) -> tuple[torch.Tensor, Terms]:
         """Loss of a batch and its terms; `progress` is the fraction of the run that is done."""
 
     def critic_loss(self) -> tuple[torch.Tensor, Terms]:
         """Loss of the critic on the batch that `loss` saw last."""
 
-    def validate(self, batches: Sequence[Batch]) -> Figures:
+    def validate(self, batches: Sequence[Any]) -> Figures:
         """Figures on fixed batches of scans that are not trained on."""
 
     def score(self, figures: Figures, progress: float) -> float:
         """Judge a checkpoint by its validation figures: the best is the one with the highest."""
 
-    def sample(self, batch: Batch) -> np.ndarray:
+    def sample(self, batch: Any) -> np.ndarray:
         """Show what the model makes of a batch: (H, W, 3) uint8, a row for each sample."""
 
     def alarm(self, figures: Figures, progress: float) -> str | None:

@@ -52,16 +52,17 @@ class Job:
         self,
         number: int,
         request: messages.Request,
-        callbacks: tuple[Progress, OnResult, OnError],
+        callbacks: tuple[Progress, OnResult, OnError, OnResult],
         wake: Callable[[], None],
     ) -> None:
         self.id = number
         self.request = request
-        self._on_progress, self._on_result, self._on_error = callbacks
+        self._on_progress, self._on_result, self._on_error, self._on_first = callbacks
         self._wake = wake
         self.memory_mb = 0.0
         self._future: Future[Any] = Future()
         self._cancelled_at: float | None = None
+        self._patience_seconds = PATIENCE_SECONDS
         self._on_top_since = 0.0
         self._is_begun = False
         self._is_second_try = False
@@ -81,9 +82,14 @@ class Job:
         """Whether `cancel` was called."""
         return self._cancelled_at is not None
 
-    def cancel(self) -> None:
-        """Stop the job, running or waiting; within 0.5 s it ends with `Cancelled`."""
+    def cancel(self, patience: float = PATIENCE_SECONDS) -> None:
+        """Stop the job, running or waiting; it ends with `Cancelled`.
+
+        Args:
+            patience: seconds that the worker has to notice, before it is killed.
+        """
         if self._cancelled_at is None:
+            self._patience_seconds = patience
             self._cancelled_at = time.monotonic()
             self._wake()
 
@@ -113,7 +119,11 @@ class Job:
     def _patience(self) -> float:
         """Seconds that it has left to notice that it was cancelled; it can only while on top."""
         assert self._cancelled_at is not None
-        return max(self._cancelled_at, self._on_top_since) + PATIENCE_SECONDS - time.monotonic()
+        since = max(self._cancelled_at, self._on_top_since)
+        return since + self._patience_seconds - time.monotonic()
+
+    def _first(self, value: Any) -> None:
+        _call(self._on_first, value)
 
     def _succeed(self, value: Any) -> None:
         self._future.set_result(value)
@@ -164,6 +174,7 @@ class WorkerClient:
         on_progress: Progress | None = None,
         on_result: OnResult | None = None,
         on_error: OnError | None = None,
+        on_first: OnResult | None = None,
     ) -> Job:
         """Queue a request.
 
@@ -171,15 +182,20 @@ class WorkerClient:
             request: one of `spad.worker.messages`; its arrays must stay as they are until it ends.
             on_progress: called with the fraction done and a text.
             on_result: called with the answer.
+            on_first: called with a first answer, where a request gives one before its answer.
             on_error: called with the `SpadError` by which it ended, `Cancelled` included.
 
         Returns:
-            The job. All callbacks come on the client's thread, and exactly one of the last two.
+            The job. All callbacks come on the client's thread, and exactly one of
+            `on_result` and `on_error`.
 
         Raises:
             SpadError: the client was closed.
         """
-        callbacks = (on_progress or silent, on_result or _ignore, on_error or _ignore)
+        callbacks = (
+            *(on_progress or silent, on_result or _ignore, on_error or _ignore),
+            on_first or _ignore,
+        )
         with self._lock:
             if self._closing:
                 raise SpadError("The worker was closed with its viewer; open the plugin again.")
@@ -370,6 +386,8 @@ class WorkerClient:
         match message:
             case messages.Progress():
                 job._progress(message.fraction, message.text)
+            case messages.Partial():
+                self._deliver_first(job, message.value)
             case messages.Result():
                 job.memory_mb = message.memory_mb
                 self._deliver(job, message.value)
@@ -392,6 +410,13 @@ class WorkerClient:
             self._warmed = messages.Warm()
         self._leave(job)
         job._succeed(value)
+
+    def _deliver_first(self, job: Job, packed: Any) -> None:
+        if job.cancel_requested:
+            for file in messages.files_of(packed):
+                discard_file(file)
+            return
+        job._first(messages.unpack(packed, take_array, messages.sources_of(job.request)))
 
     def _mourn(self) -> None:
         """Notice that the worker is gone."""
@@ -418,7 +443,7 @@ class WorkerClient:
             self._return(other)
         with self._lock:
             if self._warmed is not None and not self._waiting and not self._closing:
-                callbacks = (silent, _ignore, _ignore)
+                callbacks = (silent, _ignore, _ignore, _ignore)
                 job = Job(next(self._numbers), self._warmed, callbacks, self._wake)
                 self._waiting.append(job)
 

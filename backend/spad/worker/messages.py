@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from spad.prompts.part import Part
+from spad.prompts.prompt import Prompt
 from spad.volumes.volume import SourceGrid, Volume
 
 INLINE_BYTES = 16_384
@@ -176,6 +178,89 @@ class Segment(Request):
 
 
 @dataclass(frozen=True, eq=False)
+class ClickRequest(Request):
+    """What all work for clicks says.
+
+    Attributes:
+        volume: the scan.
+        model: a clicker's name or file, None for the default.
+        modality: "CT" or "MR", None to take the scan's own.
+        device: "auto", "cpu" or "cuda".
+        phase: which time of a 4D scan.
+    """
+
+    volume: Volume
+    model: str | None = None
+    modality: str | None = None
+    device: str = "auto"
+    phase: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Encode(ClickRequest):
+    """Look ahead at a scan, so that clicks are quick; answered by a report (dict).
+
+    The report has `windows, seconds, features_mb, organs`.
+
+    Attributes:
+        near: where a person looks, as shares of the sides of the canonical view, depth first.
+    """
+
+    doing: ClassVar[str] = "looking ahead at a scan"
+    near: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+
+@dataclass(frozen=True, eq=False)
+class Click(ClickRequest):
+    """Find an object anew after a prompt; answered by a `Clicked`, perhaps by a coarser one before.
+
+    Attributes:
+        name: what is meant; None to take the organ where one clicked.
+        prompts: all of the object's, in order; the last one is new.
+        previous: the object so far, or None.
+        organs: whether the decoder is told the automatic organs.
+        features: whether it may use what is known of the scan, if it is ready; to play a session
+            again, whether it had been.
+    """
+
+    doing: ClassVar[str] = "answering a click"
+    priority: ClassVar[int] = 2
+    name: str | None = None
+    prompts: tuple[Prompt, ...] = ()
+    previous: Part | None = None
+    organs: bool = True
+    features: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class AutomaticOrgan(ClickRequest):
+    """An organ of the automatic result, once `Encode` is done; answered by a `Part` or None.
+
+    Attributes:
+        name: the organ.
+    """
+
+    doing: ClassVar[str] = "fetching an organ"
+    priority: ClassVar[int] = 2
+    name: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Doubts(ClickRequest):
+    """Where the automatic result is least certain; answered by a list of voxels, the worst first.
+
+    Attributes:
+        part: an object near whose edge to look, or None for the whole scan.
+        count: how many places.
+    """
+
+    doing: ClassVar[str] = "looking for doubtful places"
+    priority: ClassVar[int] = 2
+    part: Part | None = None
+    count: int = 20
+
+
+@dataclass(frozen=True, eq=False)
 class Compare(Request):
     """How well labels agree with others on the same grid; answered by a report (dict).
 
@@ -275,6 +360,23 @@ class Organs:
     confidence: Volume | None
 
 
+@dataclass(frozen=True, eq=False)
+class Clicked:
+    """Answer to `Click`.
+
+    Attributes:
+        part: the object in a part of the scan, beyond which it stays as it was.
+        seconds: that it took in the worker.
+        features: whether what is known of the scan was ready.
+        device: where it ran.
+    """
+
+    part: Part
+    seconds: float
+    features: bool
+    device: str
+
+
 @dataclass(frozen=True)
 class Start:
     """Client to worker: begin a job."""
@@ -304,6 +406,14 @@ class Progress:
     job: int
     fraction: float
     text: str
+
+
+@dataclass(frozen=True)
+class Partial:
+    """Worker to client: a first answer, packed, that the final one will replace."""
+
+    job: int
+    value: Any
 
 
 @dataclass(frozen=True)
@@ -354,6 +464,12 @@ class Packed:
 Sources = dict[str, SourceGrid]
 
 
+_DATACLASSES = (
+    *(Volume, Request, Tokenization, Decoding, Masking, Organs, Clicked),
+    *(Part, Prompt),
+)
+
+
 def pack(value: Any, put: Callable[[np.ndarray], ArrayRef]) -> Any:
     """Turn a request or an answer into what a small message can hold.
 
@@ -379,7 +495,7 @@ def pack(value: Any, put: Callable[[np.ndarray], ArrayRef]) -> Any:
         return put(value) if value.nbytes > INLINE_BYTES else np.array(value, order="C", copy=True)
     if isinstance(value, SourceGrid):
         return dataclasses.replace(value, header=None)
-    if isinstance(value, Volume | Request | Tokenization | Decoding | Masking | Organs):
+    if isinstance(value, _DATACLASSES):
         values = {
             item.name: pack(getattr(value, item.name), put) for item in dataclasses.fields(value)
         }

@@ -28,6 +28,7 @@ from spad import turns
 from spad.errors import Cancelled, SpadError
 from spad.processes import step_back
 from spad.progress import Progress
+from spad.prompts.part import Part
 from spad.volumes.volume import Volume
 from spad.worker import messages
 from spad.worker.arrays import ArrayFolder, discard_file, map_array
@@ -111,7 +112,13 @@ class Worker:
         try:
             request = messages.unpack(start.request, self._map, {})
             with turns.taken() if request.needs_device else nullcontext():
-                value = perform(request, self._reporter(start.job))
+                value = perform(
+                    request,
+                    self._reporter(start.job),
+                    lambda first: self._send(
+                        messages.Partial(start.job, messages.pack(first, put))
+                    ),
+                )
             answer: Any = messages.Result(start.job, messages.pack(value, put), held_memory())
         except Cancelled:
             answer = messages.Stopped(start.job)
@@ -166,12 +173,17 @@ def held_memory() -> float:
     return psutil.Process().memory_info().rss / 1e6
 
 
-def perform(request: messages.Request, progress: Progress) -> Any:
+def perform(
+    request: messages.Request,
+    progress: Progress,
+    show: Callable[[Any], None] = lambda first: None,
+) -> Any:
     """Do what a request asks.
 
     Args:
         request: one of `spad.worker.messages`.
         progress: called now and then; may raise `Cancelled`.
+        show: given a first answer where a better one follows.
 
     Returns:
         The answer that the request's docstring names.
@@ -194,6 +206,14 @@ def perform(request: messages.Request, progress: Progress) -> Any:
             return _mask(request, progress)
         case messages.Segment():
             return _segment(request, progress)
+        case messages.Encode():
+            return _open(request).encode(request.near, request.device, progress)
+        case messages.Click():
+            return _click(request, progress, show)
+        case messages.AutomaticOrgan():
+            return _open(request).organ(request.name)
+        case messages.Doubts():
+            return _open(request).doubts(request.part, request.count)
         case messages.Compare():
             return _compare(request, progress)
         case messages.Warm():
@@ -291,6 +311,37 @@ def _segment(request: messages.Segment, progress: Progress) -> Volume | messages
         confidence=request.confidence,
     )
     return _without_torch(answer, messages.Organs) if request.confidence else answer.labels
+
+
+def _open(request: messages.ClickRequest) -> Any:
+    from spad.inference.click_scans import open_scan
+
+    return open_scan(
+        *(request.volume, request.model, request.modality, request.device, request.phase)
+    )
+
+
+def _click(
+    request: messages.Click, progress: Progress, show: Callable[[Any], None]
+) -> messages.Clicked:
+    began = time.perf_counter()
+    progress(0.0, "Click")
+    scan = _open(request)
+    known = request.features and scan.features is not None
+
+    def answer(part: Part) -> messages.Clicked:
+        seconds = time.perf_counter() - began
+        return messages.Clicked(part, seconds, known, scan.model.place.type)
+
+    return answer(
+        scan.click(
+            *(request.prompts, request.previous, request.name),
+            features=request.features,
+            organs=request.organs,
+            show=lambda part: show(answer(part)),
+            check=lambda: progress(0.5, "Click"),
+        )
+    )
 
 
 def _compare(request: messages.Compare, progress: Progress) -> dict[str, object]:

@@ -22,6 +22,7 @@ def full_card() -> Card:
         channels=["in phase", "out phase"],
         labels={1: "spleen", 2: "liver"},
         modality_labels={"MR": [2]},
+        least_piece={1: 0.1, 2: 1.0},
         provenance={"data": "phantoms"},
         licence="Apache-2.0",
         validation={"dice": 0.9},
@@ -35,6 +36,14 @@ def test_a_card_survives_json():
 
 def test_keys_of_later_versions_are_passed_over():
     assert Card.from_json(full_card().to_json() | {"mood": "good"}) == full_card()
+
+
+def test_organs_of_one_piece_in_older_cards():
+    old = full_card().to_json() | {"one_piece": [2]}
+    del old["least_piece"]
+    assert Card.from_json(old).least_piece == {2: 1.0}
+    del old["one_piece"]
+    assert Card.from_json(old).least_piece == {}
 
 
 def without(key: str) -> dict[str, object]:
@@ -55,6 +64,7 @@ BAD = {
     "no object": ([1, 2], "without a name"),
     "label ids": (full_card().to_json() | {"labels": {"liver": 1}}, "wrong type"),
     "unnamed labels": (full_card().to_json() | {"modality_labels": {"MR": [7]}}, r"labels \[7\]"),
+    "pieces": (full_card().to_json() | {"least_piece": {"1": "few"}}, "wrong type"),
     "contract": (full_card().to_json() | {"intensity": {"CT": 7}}, "intensity contract has int"),
     "contracts": (full_card().to_json() | {"intensity": 7}, "wrong type"),
 }

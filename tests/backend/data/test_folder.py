@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spad.data.cohort import Contract, model_contracts, prepare
+from spad.data.cohort import Contract, model_contracts
 from spad.data.folder import read_folder
+from spad.data.reading import prepare
 from spad.errors import SpadError
 from spad.volumes.files import write
 from spad.volumes.volume import Volume

@@ -14,11 +14,12 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 from spad.data.cases import Folder, channel_names
-from spad.data.cohort import Cohort, Contract, model_contracts, prepare
+from spad.data.cohort import Cohort, Contract, model_contracts
 from spad.data.collect import collect
 from spad.data.folder import read_source
 from spad.data.ground import MR_NAMES
 from spad.data.layouts import BTCV_NAMES
+from spad.data.reading import prepare
 from spad.data.store_writer import prepare_store
 from spad.errors import SpadError
 from spad.volumes.files import write

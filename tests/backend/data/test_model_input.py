@@ -10,17 +10,14 @@ import pytest
 import torch
 
 from spad.data import model_input as module
-from spad.data.model_input import (
+from spad.data.frames import (
     coarser_affine,
-    contract_for,
     labels_on_working_grid,
     labels_to_source,
-    model_input,
-    scan_limits,
-    unit_volume,
     working_frame,
     working_grid,
 )
+from spad.data.model_input import contract_for, model_input, scan_limits, unit_volume
 from spad.errors import SpadError
 from spad.models.resize import resize
 from spad.volumes.axes import orientation_letters, to_canonical

@@ -18,9 +18,10 @@ import torch
 import zarr
 from torch.utils.data import DataLoader, Dataset
 
-from spad.data import cohort as cohorts
-from spad.data.cohort import Contract, model_contracts, prepare
+from spad.data import reading
+from spad.data.cohort import Contract, model_contracts
 from spad.data.folder import Folder, read_folder, read_source
+from spad.data.reading import prepare
 from spad.data.store import Store, StoredVoxels, open_store, verify
 from spad.data.store_writer import prepare_store, split, work
 from spad.errors import SpadError
@@ -297,7 +298,7 @@ class TestCohort:
         assert isinstance(read_source(source), Folder)
         folder = prepare([read_folder(source)], contract, with_labels=True)
         decoded = prepare([found], contract, with_labels=True)
-        monkeypatch.setattr(cohorts, "_too_large", lambda rows: True)
+        monkeypatch.setattr(reading, "_too_large", lambda rows: True)
         lazy = prepare([found], contract, with_labels=True)
         assert isinstance(lazy.scans[0].image, StoredVoxels)
         assert isinstance(decoded.scans[0].image, torch.Tensor)

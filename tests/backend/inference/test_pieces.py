@@ -1,10 +1,11 @@
-"""Organs that are one piece, and organs without holes."""
+"""Organs without small pieces, and organs without holes."""
 
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from spad.inference.pieces import fill_holes, keep_largest
+from spad.inference.pieces import drop_small_pieces, fill_holes
 
 
 def labels() -> np.ndarray:
@@ -17,23 +18,36 @@ def labels() -> np.ndarray:
     return array
 
 
-class TestOnePiece:
+class TestSmallPieces:
     def test_what_lies_apart_becomes_background(self) -> None:
         found, confidence = labels(), np.full((12, 20, 20), 90, np.uint8)
-        keep_largest(found, [6, 200], confidence)
+        drop_small_pieces(found, {6: 1.0, 200: 1.0}, confidence)
         wanted = labels()
         wanted[9:11, 15:18, 15:18] = 0
         assert np.array_equal(found, wanted)
         assert np.array_equal(confidence == 0, labels() != wanted)
 
+    @pytest.mark.parametrize(("share", "kept"), [(0.0, 18), (0.05, 18), (0.1, 0)])
+    def test_a_piece_of_a_twelfth_of_the_largest(self, share: float, kept: int) -> None:
+        found = labels()
+        drop_small_pieces(found, {6: share})
+        assert (found[9:11] == 6).sum() == kept
+        assert (found[:9] == 6).sum() == 6**3
+
+    @pytest.mark.parametrize(("share", "kept"), [(0.3, 16), (1.0, 8)])
+    def test_of_two_equal_pieces_one_is_the_largest(self, share: float, kept: int) -> None:
+        found = labels()
+        drop_small_pieces(found, {7: share})
+        assert (found == 7).sum() == kept
+
     def test_other_labels_keep_their_pieces(self) -> None:
         found = labels()
-        keep_largest(found, [])
+        drop_small_pieces(found, {})
         assert np.array_equal(found, labels())
 
     def test_in_any_order_of_axes(self) -> None:
         turned = np.ascontiguousarray(labels().transpose(2, 0, 1)).transpose(1, 2, 0)[::-1]
-        keep_largest(turned, [6])
+        drop_small_pieces(turned, {6: 1.0})
         assert (turned == 6).sum() == 6**3
 
 

@@ -107,7 +107,7 @@ class TestConfidence:
         array[1:4, 37:40, 40:44] = 200
         scan = scan.with_array(array)
         scan = dataclasses.replace(scan, modality_hint="CT")
-        name = variant(home, "block-one", one_piece=[1])
+        name = variant(home, "block-one", least_piece={1: 1.0})
         every, one = (organs(scan, model, confidence=True) for model in ("block", name))
         changed = every.labels.array != one.labels.array
         assert changed.any()

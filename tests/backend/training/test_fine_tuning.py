@@ -39,7 +39,7 @@ def init(tmp_path: Path) -> str:
         working_spacing={"in_plane": 8.0},
         window=[32, 32, 32],
         labels=dict(LABELS),
-        one_piece=[number for number, name in LABELS.items() if name == "liver"],
+        least_piece={number: 0.3 for number, name in LABELS.items() if name == "liver"},
         licence="Not for sale.",
     )
     file.save(tmp_path / "source.safetensors", model, card)
@@ -49,16 +49,15 @@ def init(tmp_path: Path) -> str:
 def test_network_and_grid_are_those_of_the_model(init: str) -> None:
     recipe = resolve("folder", "tiny", {"init": init})
     found = inherited(recipe)
+    assert found is not None
     assert found.model["decoder_channels"] == [8, 8, 16, 16]
     assert "classes" not in found.model
     assert (found.data.in_plane_mm, found.data.window) == (8.0, [32, 32, 32])
     assert found.data.ct_range == [-150.0, 250.0]
-    assert not found.data.plan
 
 
-def test_a_run_from_scratch_plans_by_its_scans() -> None:
-    recipe = resolve("folder", "base")
-    assert inherited(recipe) == recipe
+def test_a_run_from_scratch_inherits_nothing() -> None:
+    assert inherited(resolve("folder", "base")) is None
 
 
 @pytest.fixture
@@ -81,11 +80,16 @@ def test_what_a_run_tells(run: Path, init: str) -> None:
     assert [record["step"] for record in judged] == [0, 2, 3]
     assert list(runs.sample_pictures(run)) == [0, 2, 3]
 
+    data = runs.read_recipe(run)["data"]
+    assert (data["plan"], data["in_plane_mm"], data["window"]) == (False, 8.0, [32, 32, 32])
+    assert data["found"]["median_spacing_mm"] == [9.0, 5.8, 5.8]  # told, though 8 mm is inherited
+    assert data["found"]["scans_with_label"]["liver"] == 2
+
     card = zoo.find(run).card
     best = max(judged, key=lambda record: record["dice"])
     assert card.provenance["steps"] == best["step"]
     assert card.provenance["init"] == init
-    assert [card.labels[number] for number in card.one_piece] == ["liver"]
+    assert {card.labels[n]: share for n, share in card.least_piece.items()} == {"liver": 0.3}
     assert card.licence.endswith(f"Made from {init}, whose terms hold too: Not for sale.")
     assert card.validation["held_out"]["dice"] == pytest.approx(best["dice"], abs=1e-4)
     assert any(name.startswith("dice_") for name in card.validation["held_out"])

@@ -12,7 +12,7 @@ from spad.checkpoints.card import Card
 from spad.data.cohort import model_contracts
 from spad.errors import SpadError
 from spad.models.segmenter import Segmenter
-from spad.training.engine import parameter_groups
+from spad.training.optimisers import parameter_groups
 from spad.training.start import start_from
 
 ARCHITECTURE = {

@@ -19,7 +19,7 @@ from .conftest import SMALL
 
 
 def planned_data(folder: Path, **overrides: str) -> dict[str, object]:
-    recipe = resolve("folder", "tiny", overrides)
+    recipe = resolve("folder", "tiny", {"init": "null", **overrides})
     return vars(planned(recipe, [read_folder(folder)]).data)
 
 

@@ -17,7 +17,7 @@ from spad.checkpoints.importers import eva02
 from spad.checkpoints.importers.inflate import inflate_depth
 from spad.data.cases import Folder, read_channels
 from spad.data.cohort import model_contracts
-from spad.data.model_input import working_frame
+from spad.data.frames import working_frame
 from spad.data.samples import window_crop
 from spad.models.sac import level_factors
 from spad.models.segmenter import PYRAMID_LEVELS

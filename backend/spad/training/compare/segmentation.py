@@ -45,7 +45,6 @@ from spad.training.compare.rows import (
     write_table,
 )
 from spad.training.compare.training import Job, train_at_once, train_here
-from spad.training.engine import MODEL_FILE
 from spad.training.planning import planned, with_channels
 from spad.training.recipe import Recipe, resolve
 from spad.volumes.files.disk import replace_files
@@ -308,7 +307,7 @@ def _judged(
         return row
     checkpoint = runs.load_checkpoint_folder(run)
     recipe = recipe_of(run)
-    model = checkpoint.path / MODEL_FILE
+    model = checkpoint.path / zoo.MODEL_FILE
     _free()
     cases = []
     for folder, case in _cases(folders):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from spad import jsonfile
-from spad.checkpoints import file
+from spad.checkpoints import file, zoo
 from spad.data.folder import read_source
 from spad.data.samples import Batch
 from spad.device import choose
@@ -36,7 +36,6 @@ from spad.training.compare.rows import (
     recipe_of,
     write_table,
 )
-from spad.training.engine import MODEL_FILE
 from spad.training.ranks import Ranks
 from spad.training.recipe import Recipe, resolve
 from spad.training.task import to_model_range
@@ -194,7 +193,7 @@ def _row(run: Path, message: str, batches: Callable[[], list[Batch]]) -> Row:
     checkpoint = runs.load_checkpoint_folder(run)
     recipe = recipe_of(run)
     place = choose(recipe.trainer.accelerator)
-    model, card = file.load(checkpoint.path / MODEL_FILE)
+    model, card = file.load(checkpoint.path / zoo.MODEL_FILE)
     task = TokenizerTask(recipe, card)
     task.model.load_state_dict(model.state_dict())
     task.model.to(place).eval()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -132,12 +134,22 @@ def pixels_of(image: Any) -> np.ndarray:
     return np.array(image.convert("L")) > 0 if image.mode == "1" else np.array(image)
 
 
-def unreadable(path: Path, kind: str, error: Exception) -> SpadError:
-    """Make the sentence for a file that its decoder does not take."""
-    return SpadError(
-        f"{path} cannot be decoded as a {kind} ({reason(error, path)}); expected a complete "
-        f"{kind}; copy or export it again."
-    )
+@contextmanager
+def decoding(path: Path, kind: str) -> Iterator[None]:
+    """Make a sentence of what the decoder of a file raises: on damaged data, anything."""
+    try:
+        yield
+    except SpadError:
+        raise
+    except MemoryError as error:
+        raise SpadError(
+            f"{path} needs more memory than is free; close other programs or crop the picture."
+        ) from error
+    except Exception as error:
+        raise SpadError(
+            f"{path} cannot be decoded as a {kind} ({reason(error, path)}); expected a complete "
+            f"{kind}; copy or export it again."
+        ) from error
 
 
 def palette_colors(rgba: np.ndarray, used: np.ndarray) -> dict[int, Rgba]:
@@ -162,22 +174,13 @@ def _load_pillow(path: Path, options: Options, *, png: bool) -> Picture:
 
     kind = "PNG" if png else "JPEG"
     deep = _check_png(path) if png else False
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            # not Image.open, whose limit on pixels is one for the whole process
-            with (PngImageFile if png else JpegImageFile)(path) as image:
-                if not png:
-                    _check_jpeg(path, image)
-                return _decode(path, image, options, deep=deep)
-    except SpadError:
-        raise
-    except MemoryError as error:
-        raise SpadError(
-            f"{path} needs more memory than is free; close other programs or crop the picture."
-        ) from error
-    except Exception as error:  # on damaged data the decoders raise anything
-        raise unreadable(path, kind, error) from error
+    with decoding(path, kind), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # not Image.open, whose limit on pixels is one for the whole process
+        with (PngImageFile if png else JpegImageFile)(path) as image:
+            if not png:
+                _check_jpeg(path, image)
+            return _decode(path, image, options, deep=deep)
 
 
 def _decode(path: Path, image: Any, options: Options, *, deep: bool) -> Picture:

@@ -20,9 +20,9 @@ from spad.volumes.files import disk
 from spad.volumes.files.options import Options
 from spad.volumes.files.picture import (
     Picture,
+    decoding,
     palette_colors,
     pixels_of,
-    unreadable,
     upright,
     wants_ids,
 )
@@ -54,22 +54,12 @@ def load(path: Path, options: Options) -> Picture:
     from tifffile import TiffFile
 
     _check_directories(path)
-    try:
-        with _quiet(), TiffFile(path) as tif:
-            if not tif.series:
-                raise SpadError(
-                    f"{path} holds no picture; expected a TIFF with at least one page; export it "
-                    "again."
-                )
-            return _load_series(path, tif, options)
-    except SpadError:
-        raise
-    except MemoryError as error:
-        raise SpadError(
-            f"{path} needs more memory than is free; close other programs or crop the picture."
-        ) from error
-    except Exception as error:  # on damaged data the decoders raise anything
-        raise unreadable(path, "TIFF", error) from error
+    with decoding(path, "TIFF"), _quiet(), TiffFile(path) as tif:
+        if not tif.series:
+            raise SpadError(
+                f"{path} holds no picture; expected a TIFF with at least one page; export it again."
+            )
+        return _load_series(path, tif, options)
 
 
 @contextmanager

@@ -1,0 +1,170 @@
+"""The list of objects that are clicked on, and of each object's prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from qtpy.QtCore import QPoint, Qt, Signal
+from qtpy.QtGui import QColor, QIcon, QKeyEvent, QPixmap
+from qtpy.QtWidgets import QHeaderView, QMenu, QTreeWidget, QTreeWidgetItem
+
+from napari_spad.widgets.organs import number
+from spad.prompts.prompt import Prompt
+from spad.prompts.session import Object
+from spad.volumes.colors import readable
+
+NAME, ML, PROMPTS, LOCK = range(4)
+_LOCK_WIDTH = 24
+_ROWS = 6
+_SIGNS = {True: "+", False: "\N{MINUS SIGN}"}
+
+
+class ObjectList(QTreeWidget):
+    """Objects with colour, volume, number of prompts and lock; unfolded, their prompts."""
+
+    picked = Signal(str)
+    """A person has chosen an object."""
+    locked = Signal(str, bool)
+    """A person has locked or unlocked an object."""
+    removed = Signal(str, int)
+    """A person wants a prompt of an object deleted."""
+    shown = Signal(str, int)
+    """A person wants to see where a prompt is."""
+    erased = Signal(str)
+    """A person wants an object emptied."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setColumnCount(4)
+        self.setHeaderLabels(["Object", "mL", "prompts", ""])
+        header = self.header()
+        assert header is not None
+        header.setStretchLastSection(False)
+        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        header.setSectionResizeMode(NAME, QHeaderView.ResizeMode.Stretch)
+        header.setSectionResizeMode(LOCK, QHeaderView.ResizeMode.Fixed)
+        self.setColumnWidth(LOCK, _LOCK_WIDTH)
+        self.setIndentation(14)
+        self.setUniformRowHeights(True)
+        self.setFixedHeight(26 + 20 * _ROWS)
+        self.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
+        self.setToolTip(
+            "Click an object to go on with it; unfold it to see its prompts: Delete removes the "
+            "selected one"
+        )
+        self.customContextMenuRequested.connect(self._menu)
+        self.itemClicked.connect(self._clicked)
+        self.itemChanged.connect(self._changed)
+
+    def show_objects(
+        self,
+        objects: Mapping[str, Object],
+        volumes: Mapping[str, float],
+        colors: Mapping[str, Any],
+        locked: set[str],
+        active: str,
+    ) -> None:
+        """Fill the list; what is unfolded stays so.
+
+        Args:
+            objects: by name.
+            volumes: in mL.
+            colors: (red, green, blue, alpha), each 0 to 1.
+            locked: names.
+            active: the one that clicks go to.
+        """
+        rows = [self.topLevelItem(n) for n in range(self.topLevelItemCount())]
+        unfolded = {row.text(NAME) for row in rows if row is not None and row.isExpanded()}
+        scrolled = self.verticalScrollBar()
+        at = 0 if scrolled is None else scrolled.value()
+        self.blockSignals(True)
+        self.clear()
+        for name, one in objects.items():
+            item = QTreeWidgetItem(
+                [readable(name), number(volumes.get(name), 1), str(len(one.prompts) or "")]
+            )
+            item.setData(NAME, Qt.ItemDataRole.UserRole, name)
+            item.setIcon(NAME, _swatch(colors[name]))
+            item.setCheckState(
+                LOCK, Qt.CheckState.Checked if name in locked else Qt.CheckState.Unchecked
+            )
+            item.setToolTip(LOCK, "Locked: neither clicks nor painting change it")
+            for column in (ML, PROMPTS):
+                item.setTextAlignment(column, Qt.AlignmentFlag.AlignRight)
+            for index, prompt in enumerate(one.prompts):
+                child = QTreeWidgetItem([_words(prompt)])
+                child.setData(NAME, Qt.ItemDataRole.UserRole, name)
+                child.setData(ML, Qt.ItemDataRole.UserRole, index)
+                item.addChild(child)
+            font = item.font(NAME)
+            font.setBold(name == active)
+            item.setFont(NAME, font)
+            self.addTopLevelItem(item)
+            item.setExpanded(item.text(NAME) in unfolded)
+            if name == active:
+                item.setSelected(True)
+                self.setCurrentItem(item)
+        if scrolled is not None:
+            scrolled.setValue(at)
+        self.blockSignals(False)
+
+    def row(self, name: str) -> QTreeWidgetItem | None:
+        """Give an object's row."""
+        for n in range(self.topLevelItemCount()):
+            item = self.topLevelItem(n)
+            if item is not None and item.data(NAME, Qt.ItemDataRole.UserRole) == name:
+                return item
+        return None
+
+    def keyPressEvent(self, event: QKeyEvent | None) -> None:
+        item = self.currentItem()
+        if event is not None and event.key() in (Qt.Key.Key_Delete, Qt.Key.Key_Backspace):
+            if item is not None and item.parent() is not None:
+                self.removed.emit(*_prompt_of(item))
+            return
+        super().keyPressEvent(event)
+
+    def _clicked(self, item: QTreeWidgetItem, column: int) -> None:
+        if column == LOCK and item.parent() is None:
+            return
+        self.picked.emit(item.data(NAME, Qt.ItemDataRole.UserRole))
+        if item.parent() is not None:
+            self.shown.emit(*_prompt_of(item))
+
+    def _changed(self, item: QTreeWidgetItem, column: int) -> None:
+        if column == LOCK and item.parent() is None:
+            name = item.data(NAME, Qt.ItemDataRole.UserRole)
+            self.locked.emit(name, item.checkState(LOCK) == Qt.CheckState.Checked)
+
+    def _menu(self, place: QPoint) -> None:
+        item = self.itemAt(place)
+        if item is None:
+            return
+        menu = QMenu(self)
+        name = item.data(NAME, Qt.ItemDataRole.UserRole)
+        if item.parent() is not None:
+            told = _prompt_of(item)
+            menu.addAction("Delete this prompt", lambda: self.removed.emit(*told))
+        menu.addAction(f"Empty {readable(name)}", lambda: self.erased.emit(name))
+        menu.exec(self.mapToGlobal(place))
+
+
+def _prompt_of(item: QTreeWidgetItem) -> tuple[str, int]:
+    name = item.data(NAME, Qt.ItemDataRole.UserRole)
+    return name, int(item.data(ML, Qt.ItemDataRole.UserRole))
+
+
+def _words(prompt: Prompt) -> str:
+    sign = _SIGNS[prompt.positive]
+    if prompt.kind == "point":
+        return f"{sign} point at {', '.join(map(str, prompt.voxels[0]))}"
+    if prompt.kind == "scribble":
+        return f"{sign} scribble of {len(prompt.voxels)} voxels"
+    return f"{sign} {prompt.kind}"
+
+
+def _swatch(color: Any) -> QIcon:
+    square = QPixmap(12, 12)
+    square.fill(QColor.fromRgbF(*(float(channel) for channel in color)))
+    return QIcon(square)
