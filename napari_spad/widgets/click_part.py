@@ -231,6 +231,8 @@ class ClickPart(QWidget):
             if kept is not None:
                 active = str(kept.record.settings.get("active") or "")
                 found.active = active if active in found.objects else ""
+        if found is not self.session:
+            self._hide_offer()
         self.session = found
         self._doubts = []
         self._find_marks()
@@ -521,9 +523,13 @@ class ClickPart(QWidget):
             self.go_on_button.setText(f"Go on with the session of {date} ({count} steps)")
             self.go_on_button.show()
 
-    def _go_on(self) -> None:
-        path, self._offered = self._offered, None
+    def _hide_offer(self) -> None:
+        self._offered = None
         self.go_on_button.hide()
+
+    def _go_on(self) -> None:
+        path = self._offered
+        self._hide_offer()
         if path is not None:
             self.open_session(path)
 
@@ -699,9 +705,8 @@ class ClickPart(QWidget):
     def _lay_out_below(self, layout: QVBoxLayout) -> None:
         layout.addWidget(self.odd)
         layout.addWidget(self.repair_button)
-        layout.addLayout(row(self.undo_button, self.redo_button))
-        layout.addLayout(row(self.doubt_button, self.automatic_button))
-        layout.addLayout(row(self.save_button, self.open_button))
+        layout.addLayout(row(self.undo_button, self.redo_button, self.doubt_button))
+        layout.addLayout(row(self.automatic_button, self.save_button, self.open_button))
         layout.addWidget(self.keys)
 
     def _connect(self) -> None:
@@ -884,6 +889,7 @@ class ClickPart(QWidget):
         self._marks.show_first(told, color)
 
     def _answered(self, seconds: float, worker: float) -> None:
+        self._hide_offer()
         self._doubt = None
         self.status.setText(f"Click answered in {seconds:.2f} s ({worker:.2f} s in the worker).")
         self._show_marks()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from qtpy.QtCore import QPoint, Qt, Signal
+from qtpy.QtCore import QPoint, Qt, QTimer, Signal
 from qtpy.QtGui import QColor, QIcon, QKeyEvent, QPixmap
 from qtpy.QtWidgets import QHeaderView, QMenu, QTreeWidget, QTreeWidgetItem
 
+from napari_spad.widgets import marks
 from napari_spad.widgets.organs import number
 from spad.prompts.prompt import Prompt
 from spad.prompts.session import Object
@@ -16,7 +17,7 @@ from spad.volumes.colors import readable
 
 NAME, ML, PROMPTS, LOCK = range(4)
 _LOCK_WIDTH = 24
-_ROWS = 6
+_FEWEST, _MOST, _ROW = 2, 7, 20
 _SIGNS = {True: "+", False: "\N{MINUS SIGN}"}
 
 
@@ -47,7 +48,11 @@ class ObjectList(QTreeWidget):
         self.setColumnWidth(LOCK, _LOCK_WIDTH)
         self.setIndentation(14)
         self.setUniformRowHeights(True)
-        self.setFixedHeight(26 + 20 * _ROWS)
+        self._locks = marks.locks(self)
+        self.setItemDelegateForColumn(LOCK, self._locks)
+        self.itemExpanded.connect(self._fit)
+        self.itemCollapsed.connect(self._fit)
+        self._fit()
         self.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
         self.setToolTip(
             "Click an object to go on with it; unfold it to see its prompts: Delete removes the "
@@ -105,6 +110,7 @@ class ObjectList(QTreeWidget):
             if name == active:
                 item.setSelected(True)
                 self.setCurrentItem(item)
+        self._fit()
         if scrolled is not None:
             scrolled.setValue(at)
         self.blockSignals(False)
@@ -121,21 +127,36 @@ class ObjectList(QTreeWidget):
         item = self.currentItem()
         if event is not None and event.key() in (Qt.Key.Key_Delete, Qt.Key.Key_Backspace):
             if item is not None and item.parent() is not None:
-                self.removed.emit(*_prompt_of(item))
+                told = _prompt_of(item)
+                _soon(lambda: self.removed.emit(*told))
             return
         super().keyPressEvent(event)
+
+    def _fit(self, item: object = None) -> None:
+        """Be as high as the rows that are shown, up to a few."""
+        rows = [self.topLevelItem(n) for n in range(self.topLevelItemCount())]
+        count = len(rows)
+        count += sum(row.childCount() for row in rows if row is not None and row.isExpanded())
+        self.setFixedHeight(26 + _ROW * min(max(count, _FEWEST), _MOST))
 
     def _clicked(self, item: QTreeWidgetItem, column: int) -> None:
         if column == LOCK and item.parent() is None:
             return
-        self.picked.emit(item.data(NAME, Qt.ItemDataRole.UserRole))
-        if item.parent() is not None:
-            self.shown.emit(*_prompt_of(item))
+        name = item.data(NAME, Qt.ItemDataRole.UserRole)
+        prompt = None if item.parent() is None else _prompt_of(item)
+
+        def tell() -> None:
+            self.picked.emit(name)
+            if prompt is not None:
+                self.shown.emit(*prompt)
+
+        _soon(tell)
 
     def _changed(self, item: QTreeWidgetItem, column: int) -> None:
         if column == LOCK and item.parent() is None:
             name = item.data(NAME, Qt.ItemDataRole.UserRole)
-            self.locked.emit(name, item.checkState(LOCK) == Qt.CheckState.Checked)
+            on = item.checkState(LOCK) == Qt.CheckState.Checked
+            _soon(lambda: self.locked.emit(name, on))
 
     def _menu(self, place: QPoint) -> None:
         item = self.itemAt(place)
@@ -148,6 +169,11 @@ class ObjectList(QTreeWidget):
             menu.addAction("Delete this prompt", lambda: self.removed.emit(*told))
         menu.addAction(f"Empty {readable(name)}", lambda: self.erased.emit(name))
         menu.exec(self.mapToGlobal(place))
+
+
+def _soon(call: Callable[[], None]) -> None:
+    """Tell once Qt is done with the row, which may be gone after that."""
+    QTimer.singleShot(0, call)
 
 
 def _prompt_of(item: QTreeWidgetItem) -> tuple[str, int]:

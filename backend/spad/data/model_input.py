@@ -14,7 +14,6 @@ import torch
 
 from spad.data.channels import channels_of, on_one_grid, one_phase
 from spad.data.frames import Spacing, WorkingFrame, working_frame
-from spad.data.frames import working_grid as working_grid
 from spad.errors import SpadError
 from spad.models.resize import resize
 from spad.volumes.axes import to_canonical

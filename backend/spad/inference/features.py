@@ -121,6 +121,8 @@ class Encoding:
         Yields:
             How many windows are done.
         """
+        if self.features.complete:
+            return
         target = np.array(near) * np.array(self._size)
         middle = np.array(self._side) / 2
         place = parameters_device(self._network)

@@ -248,7 +248,7 @@ def script(record: Record, session_path: str) -> str:
         f"scan = spad.read({str(record.scan.get('path'))!r})",
         f"settings = {dict(record.settings)!r}",
         "with spad.ClickSession(",
-        f"    scan, {record.models.get('clicker', {}).get('name')!r},",
+        f"    scan, {(record.models.get('clicker') or {}).get('name')!r},",
         "    modality=settings['modality'], features=settings['features'],",
         f"    organs=settings['organs'], phase={int(record.scan.get('phase') or 0)},",
         ") as clicks:",

@@ -19,7 +19,8 @@ from spad.checkpoints.card import Card
 from spad.data.click_features import KnownScan
 from spad.data.click_samples import ClickBatch
 from spad.data.cohort import Cohort, Prepared
-from spad.data.model_input import UnitChannels, WorkingFrame, contract_for, working_grid
+from spad.data.frames import WorkingFrame, working_grid
+from spad.data.model_input import UnitChannels, contract_for
 from spad.data.patches import Patch, akin, alike, marks
 from spad.data.simulated_user import deepest_voxel, drawn_region, human_click, next_click
 from spad.device import choose

@@ -6,7 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
+from spad.checkpoints import file
+from spad.checkpoints.card import Card
+from spad.data.cohort import model_contracts
+from spad.models.segmenter import Segmenter
 from spad.phantoms import LABELS, phantom
 from spad.volumes.files import write
 
@@ -31,6 +36,11 @@ SMALL = {
         "data.in_plane_mm": "8.0",
         "data.phantoms": "1",
     },
+    "clicks": {
+        "model.channels": "[4, 4, 8, 8]",
+        "data.batch": "1",
+        "data.phantoms": "0",
+    },
 }
 
 CRITIC = {
@@ -39,6 +49,28 @@ CRITIC = {
     "loss.critic_channels": "[16, 16, 16]",
 }
 """A discriminator for the small tokenizer, whose term counts from the first step on."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small, untrained segmenter, on whose features the small recipe for clicks stands."""
+    torch.manual_seed(0)
+    model = Segmenter(
+        1, 3, {"dim": 32, "depth": 4, "heads": 2}, (0, 1, 2, 3), (8, 8, 16, 16), (8, 8, 8)
+    )
+    card = Card(
+        "segmenter",
+        "features",
+        {},
+        model_contracts(),
+        working_spacing={"in_plane": 8.0},
+        window=[32, 32, 32],
+        labels={1: "liver", 2: "spleen"},
+    )
+    path = tmp_path_factory.mktemp("features") / "features.safetensors"
+    file.save(path, model, card)
+    SMALL["clicks"]["segmenter"] = str(path)
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -66,8 +66,9 @@ class TestResume:
             ("tokenizer", {**CRITIC, "model.quantizer": "gumbel"}),
             ("tokenizer", {"loss.adversarial_adaptive": "true", **CRITIC}),
             ("segmentation", {}),
+            ("clicks", {}),
         ],
-        ids=["soft", "gumbel with a critic", "adaptive weight", "segmentation"],
+        ids=["soft", "gumbel with a critic", "adaptive weight", "segmentation", "clicks"],
     )
     def test_an_interrupted_run_goes_on_bit_for_bit(
         self, task: str, overrides: dict[str, str], folder: Path, tmp_path: Path

@@ -1,0 +1,247 @@
+"""Clicks on scans, with a decoder that marks what is as bright as the place clicked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import spad
+from spad.checkpoints.card import Card
+from spad.checkpoints.file import save
+from spad.data.model_input import unit_channels
+from spad.errors import SpadError
+from spad.inference.click_model import ClickModel, click_scan
+from spad.inference.click_scans import open_scan
+from spad.inference.clicks import ClickSession
+from spad.inference.features import Encoding
+from spad.inference.models import loaded
+from spad.models.clicker import INPUTS, Clicker
+from spad.prompts.part import Part
+from spad.prompts.prompt import Prompt
+from spad.volumes.axes import to_canonical
+from spad.volumes.volume import Volume
+
+from .conftest import CT, MR, SIGNED_AXES, affine_of
+
+
+def alike_clicker() -> Clicker:
+    """Marks what is more alike in brightness to the positive points than the patch's mean."""
+    torch.manual_seed(0)
+    model = Clicker(8, (8, 8, 8, 8))
+    mix = model.ups[0].mix
+    with torch.no_grad():
+        for conv, source in (
+            (model.encoder[0].conv1, INPUTS.index("alike")),
+            (model.encoder[0].conv2, 0),
+            (mix.conv1, mix.conv1.weight.shape[1] // 2),
+            (mix.conv2, 0),
+        ):
+            conv.weight.zero_()
+            conv.weight[0, source, 1, 1, 1] = 1
+        model.head.weight.zero_()
+        model.head.weight[0, 0] = 10
+        model.head.bias.zero_()
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def clicker(home: Path) -> str:
+    """A clicker on the features of the segmenter "block"."""
+    card = Card(
+        "clicker", "alike", {}, {"CT": CT, "MR": MR, "*": MR}, segmenter="block", licence="none"
+    )
+    save(home / "models" / "alike.safetensors", alike_clicker(), card)
+    return "alike"
+
+
+def scan_with(
+    box, shape=(40, 60, 60), spacing=(3.0, 2.0, 2.0), order=(2, 1, 0), signs=(-1, -1, -1)
+):
+    """A CT of soft tissue with a bright block, and where that is."""
+    rng = np.random.default_rng(0)
+    wanted = np.zeros(shape, bool)
+    wanted[tuple(slice(*pair) for pair in box)] = True
+    array = np.where(wanted, 200, -60) + rng.normal(0, 4, shape)
+    affine = affine_of(order, signs, spacing)
+    return Volume.from_array(array.round().astype(np.int16), affine, modality_hint="CT"), wanted
+
+
+def dice(a: np.ndarray, b: np.ndarray) -> float:
+    return float(2 * (a & b).sum() / (a.sum() + b.sum()))
+
+
+BOX = ((12, 26), (20, 45), (15, 38))
+
+
+def test_one_click_finds_a_block_and_a_second_label_another_place(clicker: str) -> None:
+    scan, wanted = scan_with(BOX)
+    with spad.ClickSession(scan, clicker, features=False) as session:
+        session.click((18, 30, 25), label="thing")
+        labels = session.labels
+        assert labels.label_names == {1: "thing"}
+        assert dice(labels.array == 1, wanted) > 0.9
+        session.click((5, 10, 50), label="rest")
+        assert session.labels.array[5, 10, 50] == 2
+        session.undo()
+        np.testing.assert_array_equal(session.labels.array, labels.array)
+
+
+@pytest.mark.parametrize("number", range(0, 48, 7))
+def test_every_order_of_axes_gives_the_same_voxels(clicker: str, number: int) -> None:
+    reference, _ = scan_with(BOX)
+    order, signs = SIGNED_AXES[number]
+    view, affine = to_canonical(reference, depth_first=False)
+    turned = Volume.from_array(view, affine, modality_hint="CT")
+    axes = [2 - order[n] for n in range(3)]
+    flips = tuple(slice(None, None, -1) if signs[n] > 0 else slice(None) for n in range(3))
+    array = turned.array.transpose(axes)[flips]
+    step = np.eye(4)
+    new = np.zeros((4, 4))
+    new[3, 3] = 1
+    for n in range(3):
+        step_sign = -1 if signs[n] > 0 else 1
+        new[axes[n], n] = step_sign
+        new[axes[n], 3] = array.shape[n] - 1 if step_sign < 0 else 0
+    del step
+    other = Volume.from_array(np.ascontiguousarray(array), affine @ new, modality_hint="CT")
+    place = reference.affine @ [18, 30, 25, 1]
+    found = []
+    for one in (reference, other):
+        with ClickSession(one, clicker, features=False) as session:
+            session.click(mm=place[:3], label="thing")
+            found.append(to_canonical(session.labels, depth_first=False)[0])
+    assert found[0].any()
+    if np.argmax(np.abs(other.affine[:3, 0])) == np.argmax(np.abs(reference.affine[:3, 0])):
+        np.testing.assert_array_equal(*found)
+    else:  # another depth axis is another patch
+        assert dice(found[0] > 0, found[1] > 0) > 0.85
+
+
+def test_the_region_grows_with_the_object_and_a_coarse_answer_comes_first(clicker: str) -> None:
+    box = ((4, 86), (8, 162), (8, 160))
+    scan, wanted = scan_with(box, (90, 170, 170), (2.4, 1.2, 1.2))
+    model = ClickModel(clicker, torch.device("cpu"))
+    seen: list[Part] = []
+    known = click_scan(scan, model.card)
+    part = model.answer(
+        known, None, [Prompt("point", ((8, 14, 16),))], None, None, show=seen.append
+    )
+    found = np.zeros(scan.spatial_shape, bool)
+    found[part.region] = part.mask
+    assert dice(found, wanted) > 0.9
+    assert len(seen) == 1
+    assert seen[0].digest() != part.digest()
+
+
+def test_what_was_clicked_is_what_was_said_and_far_voxels_stay(clicker: str) -> None:
+    scan, _ = scan_with(((240, 252), (20, 45), (15, 38)), (260, 60, 60), (2.0, 2.0, 2.0))
+    start = np.zeros(scan.spatial_shape, bool)
+    start[4:9, 30:36, 30:36] = True
+    with ClickSession(scan, clicker, features=False) as session:
+        session.start("thing", start)
+        session.click((246, 30, 25), label="thing")
+        now = session.labels.array > 0
+        np.testing.assert_array_equal(now[:60], start[:60])
+        assert now[244, 25, 20]
+        session.prompt(Prompt("scribble", ((246, 31, 25), (246, 32, 25)), False), label="thing")
+        assert not session.labels.array[246, 31:33, 25].any()
+        session.prompt(Prompt("scribble", ((3, 3, 3), (3, 4, 3))), label="thing")
+        assert session.labels.array[3, 3:5, 3].all()
+
+
+@pytest.mark.parametrize("kind", ["box", "flat box", "lasso", "scribble"])
+def test_every_prompt_finds_its_place(clicker: str, kind: str) -> None:
+    scan, _ = scan_with(BOX)
+    made = {
+        "box": Prompt("box", ((12, 20, 15), (25, 44, 37))),
+        "flat box": Prompt("box", ((18, 20, 15), (18, 44, 37))),
+        "lasso": Prompt("lasso", ((18, 20, 15), (18, 44, 15), (18, 30, 37))),
+        "scribble": Prompt("scribble", ((18, 30, 20), (18, 30, 25), (18, 30, 30))),
+    }[kind]
+    with ClickSession(scan, clicker, features=False) as session:
+        change = session.prompt(made, label="thing")
+        assert all(r.start <= 18 < r.stop for r in change.region[:1])
+        assert session.session.objects["thing"].prompts == (made,)
+
+
+def test_a_lasso_holds_its_inside(clicker: str) -> None:
+    from spad.inference.click_model import told
+
+    scan, _ = scan_with(BOX)
+    model = ClickModel(clicker, torch.device("cpu"))
+    known = click_scan(scan, model.card)
+    corners = ((18, 20, 15), (18, 40, 15), (18, 40, 35), (18, 20, 35))
+    inside = told([Prompt("lasso", corners)], known).lassos[0]
+    assert len(inside) == 21 * 21
+
+
+def test_features_are_those_of_the_segmenter_whole_and_in_order(home: Path, clicker: str) -> None:
+    scan, _ = scan_with(BOX, (60, 100, 100), spacing=(2.0, 2.0, 2.0))
+    network, card = loaded("block", "cpu")
+    unit = unit_channels([scan], card)
+    work = Encoding(network, card, unit, {1: "block"})
+    assert work.count > 1
+    seen = []
+    for _ in work.windows(near=(0.0, 0.0, 0.0)):
+        seen.append(int(work.features.seen.sum()))
+        assert bool(work.features.seen[0, 0, 0])
+    assert work.features.complete
+    assert bool(work.features.seen.all())
+    assert seen == sorted(seen)
+    assert work.features.maps.shape[1:] == (30, 50, 50)
+    total = work.features.organs.int().sum(0)
+    assert int(total.min()) >= 253
+    assert int(total.max()) <= 257
+
+
+def test_an_automatic_organ_is_what_segment_gives(clicker: str) -> None:
+    scan, _ = scan_with(BOX, (40, 64, 64), spacing=(2.0, 2.0, 2.0))
+    with ClickSession(scan, clicker) as session:
+        session.start("block")
+        by_clicks = session.labels.array > 0
+    assert dice(by_clicks, spad.segment(scan, model="block").array > 0) > 0.98
+
+
+def test_an_open_scan_is_encoded_once_and_answers_before(clicker: str) -> None:
+    scan, wanted = scan_with(BOX)
+    opened = open_scan(scan, clicker, None, "cpu", 0)
+    assert open_scan(scan, clicker, None, "cpu", 0) is opened
+    prompts = [Prompt("point", ((18, 30, 25),))]
+    part = opened.click(prompts, None, "block", features=True, organs=True)
+    assert part.mask.any()
+    assert opened.features is None
+    with pytest.raises(SpadError, match="not ready yet"):
+        opened.organ("block")
+    report = opened.encode((0.5, 0.5, 0.5), "cpu", lambda fraction, text: None)
+    assert report["windows"] >= 1
+    assert report["organs"] == ["block"]
+    assert report["features_mb"] > 0
+    found = opened.organ("block")
+    assert found is not None
+    with pytest.raises(SpadError, match="knows no 'heart'"):
+        opened.organ("heart")
+    places = opened.doubts(None, 3)
+    assert all(all(0 <= v < n for v, n in zip(p, wanted.shape, strict=True)) for p in places)
+
+
+def test_bad_clicks_are_one_sentence_and_change_nothing(clicker: str) -> None:
+    scan, _ = scan_with(BOX)
+    with ClickSession(scan, clicker, features=False) as session:
+        with pytest.raises(SpadError, match="outside the scan"):
+            session.click((18, 30, 99), label="thing")
+        with pytest.raises(SpadError, match="outside the scan"):
+            session.click(mm=(1000, 0, 0), label="thing")
+        with pytest.raises(SpadError, match="either a voxel or"):
+            session.click(label="thing")
+        with pytest.raises(SpadError, match="No automatic result"):
+            session.start("thing")
+        with pytest.raises(SpadError, match="scan's own grid"):
+            session.start("thing", np.ones((2, 2, 2), bool))
+        assert not session.labels.array.any()
+    with pytest.raises(SpadError, match="a clicker is needed"):
+        ClickSession(scan, "block")
+    with pytest.raises(SpadError, match="holds labels"):
+        ClickSession(scan.with_array(scan.array * 0, label_names={1: "a"}), clicker)

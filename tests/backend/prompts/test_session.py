@@ -1,0 +1,222 @@
+"""A session's objects, steps and file, with a model that draws a ball around the last prompt."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from spad.errors import SpadError
+from spad.prompts.part import Part, part_of
+from spad.prompts.prompt import Prompt, point
+from spad.prompts.session import Session, merged
+from spad.prompts.session_file import Record, check_scan, read_record, replay, scan_entry, script
+from spad.volumes.volume import Volume
+
+SHAPE = (20, 24, 28)
+
+
+def ball(name: str, prompts: tuple[Prompt, ...], previous: Part | None) -> Part:
+    """Add (or take) a box of 5 voxels around the last prompt, in a part that holds the object."""
+    last = prompts[-1]
+    centre = np.array(last.voxels[0])
+    low, high = np.maximum(centre - 2, 0), np.minimum(centre + 3, SHAPE)
+    start, stop = low, high
+    if previous is not None:
+        start, stop = np.minimum(low, previous.start), np.maximum(high, previous.stop)
+    mask = np.zeros(stop - start, bool)
+    if previous is not None:
+        at = np.array(previous.start) - start
+        mask[tuple(slice(a, a + n) for a, n in zip(at, previous.mask.shape, strict=True))] = (
+            previous.mask
+        )
+    mask[tuple(slice(a, b) for a, b in zip(low - start, high - start, strict=True))] = last.positive
+    return Part((int(start[0]), int(start[1]), int(start[2])), mask)
+
+
+def session() -> Session:
+    return Session(np.zeros(SHAPE, np.uint8), ball)
+
+
+def played() -> Session:
+    """Two objects, a negative click, an edit, a lock, undo and redo, a prompt removed."""
+    made = session()
+    made.add("liver", 6)
+    made.prompt("liver", point((5, 5, 5)))
+    made.prompt("liver", point((5, 9, 5)))
+    made.prompt("liver", point((5, 5, 5), positive=False))
+    made.undo()
+    made.locked = {"liver"}
+    made.add("tumour")
+    made.prompt("tumour", point((6, 10, 6)), point((12, 12, 12)))
+    made.remove("liver", 0)
+    made.voxels("Erase", (4, 8, 4), np.ones((2, 2, 2), bool), np.zeros(8, int))
+    made.undo()
+    made.redo()
+    return made
+
+
+def test_undo_and_redo_give_every_state_back() -> None:
+    made = session()
+    made.add("liver", 6)
+    states, prompts = [made.labels.copy()], [0]
+    for voxel, positive in (((5, 5, 5), True), ((9, 9, 9), True), ((5, 5, 5), False)):
+        made.prompt("liver", point(voxel, positive))
+        states.append(made.labels.copy())
+        prompts.append(len(made.objects["liver"].prompts))
+    for state, count in zip(states[-2::-1], prompts[-2::-1], strict=True):
+        made.undo()
+        np.testing.assert_array_equal(made.labels, state)
+        assert len(made.objects["liver"].prompts) == count
+    assert made.undo() is None
+    for state in states[1:]:
+        made.redo()
+        np.testing.assert_array_equal(made.labels, state)
+    assert made.redo() is None
+
+
+def test_a_removed_prompt_is_as_if_it_had_never_been_given() -> None:
+    first, second = session(), session()
+    for one in (first, second):
+        one.add("liver", 6)
+        one.prompt("liver", point((5, 5, 5)))
+    first.prompt("liver", point((15, 15, 15)))
+    first.remove("liver", 1)
+    np.testing.assert_array_equal(first.labels, second.labels)
+
+
+def test_locked_objects_keep_their_voxels_and_others_do_not() -> None:
+    for locked in (True, False):
+        made = session()
+        made.add("liver", 6)
+        made.prompt("liver", point((5, 5, 5)))
+        before = int((made.labels == 6).sum())
+        made.locked = {"liver"} if locked else set()
+        made.add("tumour", 20)
+        made.prompt("tumour", point((6, 6, 6)))
+        assert (int((made.labels == 6).sum()) == before) is locked
+        assert (made.labels == 20).any()
+
+
+def test_a_session_file_played_again_gives_the_same_labels(tmp_path) -> None:
+    made = played()
+    scan = Volume.from_array(np.arange(np.prod(SHAPE), dtype=np.int16).reshape(SHAPE), np.eye(4))
+    names = {one.label: one.name for one in made.objects.values()}
+    Record(scan_entry(scan), {"clicker": None}, {"modality": "CT"}, made.log, names).write(
+        tmp_path / "a.session.json"
+    )
+    record = read_record(tmp_path / "a.session.json")
+    check_scan(record, scan)
+    again = session()
+    found = replay(record, again)
+    np.testing.assert_array_equal(again.labels, made.labels)
+    assert found.differing == ()
+    assert found.steps == len(made.log)
+    assert record.names == {6: "liver", 1: "tumour"}
+    compile(script(record, "a.session.json"), "script", "exec")
+
+
+def test_a_replay_says_where_an_object_was_another() -> None:
+    made = played()
+    record = Record({}, {}, {}, made.log)
+
+    def smaller(name: str, prompts: tuple[Prompt, ...], previous: Part | None) -> Part:
+        part = ball(name, prompts, previous)
+        mask = part.mask.copy()
+        mask[0] = False
+        return Part(part.start, mask)
+
+    again = Session(np.zeros(SHAPE, np.uint8), smaller)
+    assert replay(record, again).differing[0] == 2
+
+
+def test_a_session_of_another_scan_is_refused(tmp_path) -> None:
+    array = np.zeros(SHAPE, np.int16)
+    scan = Volume.from_array(array, np.eye(4))
+    record = Record(scan_entry(scan), {}, {}, [])
+    array = array.copy()
+    array[3, 3, 3] = 1
+    with pytest.raises(SpadError, match="other voxels or geometry"):
+        check_scan(record, Volume.from_array(array, np.eye(4)))
+    with pytest.raises(SpadError, match="other voxels or geometry"):
+        check_scan(record, Volume.from_array(scan.array, np.diag([1.0, 1.0, 2.0, 1.0])))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{", "[]", '{"spad_session": 9}', '{"spad_session": 1, "steps": [{"step": "dance"}]}'],
+)
+def test_a_broken_session_file_is_one_sentence(tmp_path, text: str) -> None:
+    (tmp_path / "s.json").write_text(text)
+    with pytest.raises(SpadError):
+        read_record(tmp_path / "s.json")
+
+
+def test_a_step_with_a_damaged_mask_is_one_sentence() -> None:
+    made = played()
+    log = json.loads(json.dumps(made.log))
+    edit = next(step for step in log if step["step"] == "voxels")
+    edit["part"]["bits"] = edit["part"]["bits"][:6]
+    with pytest.raises(SpadError, match="damaged"):
+        replay(Record({}, {}, {}, log), session())
+
+
+def test_bad_prompts_leave_all_as_it_was() -> None:
+    made = session()
+    made.add("liver", 6)
+    with pytest.raises(SpadError, match="outside the scan"):
+        made.prompt("liver", point((30, 5, 5)))
+    with pytest.raises(SpadError, match="begin with a positive"):
+        made.prompt("liver", point((5, 5, 5), positive=False))
+    with pytest.raises(SpadError, match="no object 'spleen'"):
+        made.prompt("spleen", point((5, 5, 5)))
+    with pytest.raises(SpadError, match="cannot have the number 6"):
+        made.add("spleen", 6)
+    with pytest.raises(SpadError, match="prompts"):
+        made.remove("liver", 0)
+    assert not made.labels.any()
+    assert not made.log
+    assert not made.done
+
+
+@pytest.mark.parametrize(
+    ("kind", "voxels", "positive"),
+    [
+        ("circle", ((1, 1, 1),), True),
+        ("point", ((1, 1, 1), (2, 2, 2)), True),
+        ("box", ((1, 1, 1),), True),
+        ("lasso", ((1, 1, 1), (1, 5, 5)), True),
+        ("lasso", ((1, 1, 1), (2, 5, 5), (3, 1, 5)), True),
+        ("box", ((1, 1, 1), (2, 2, 2)), False),
+        ("scribble", (), True),
+    ],
+)
+def test_what_is_no_prompt_is_refused(kind, voxels, positive) -> None:
+    with pytest.raises(SpadError):
+        Prompt(kind, voxels, positive)
+
+
+def test_parts_survive_json_and_their_hash_ignores_the_box() -> None:
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[3:7, 4:9, 5:12] = 2
+    labels[4, 5, 6] = 0
+    part = part_of(labels, 2)
+    assert part is not None
+    assert part.start == (3, 4, 5)
+    again = Part.from_json(json.loads(json.dumps(part.to_json())))
+    np.testing.assert_array_equal(again.mask, part.mask)
+    wider = Part((0, 0, 0), labels == 2)
+    assert wider.digest() == part.digest() == again.digest()
+    moved = Part((3, 4, 6), part.mask)
+    assert moved.digest() != part.digest()
+    assert Part((0, 0, 0), np.zeros((2, 2, 2), bool)).digest() == "empty"
+
+
+def test_a_part_decides_in_its_box_alone() -> None:
+    previous = Part((0, 0, 0), np.ones((4, 4, 4), bool))
+    part = Part((2, 2, 2), np.zeros((5, 5, 5), bool))
+    found = merged(previous, part)
+    assert found is not None
+    assert found.mask.sum() == 64 - 8
+    assert merged(None, part) is None
