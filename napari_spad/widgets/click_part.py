@@ -188,9 +188,8 @@ class ClickPart(QWidget):
             self.button.setChecked(False)
             return
         self.mouse.on = on
-        if not on and self._marks is not None:
-            self._marks.close()
-            self._marks = None
+        if not on:
+            self.close_marks()
         self.switched.emit(on)
         self._show()
 
@@ -742,9 +741,9 @@ class ClickPart(QWidget):
 
     def close_marks(self) -> None:
         """Take the marks out of the viewer."""
-        if self._marks is not None:
-            self._marks.close()
-            self._marks = None
+        marks, self._marks = self._marks, None
+        if marks is not None:
+            marks.close()
 
     def _model_chosen(self, index: int = 0) -> None:
         self._offer_names()
@@ -765,8 +764,7 @@ class ClickPart(QWidget):
         session = self.session
         if session is None:
             return
-        if self._marks is not None:
-            self._marks.close()
+        self.close_marks()
         self._marks = ClickMarks(self._viewer, self._scan, session.turned)
         self._marks.moved.connect(self._move_prompt)
         self._marks.deleted.connect(self._delete_prompts)

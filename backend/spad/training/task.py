@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -73,6 +74,35 @@ class PlainTask:
 
     def take_up(self, state: Mapping[str, float]) -> None:
         """See `Task`."""
+
+
+class JudgedTask(PlainTask):
+    """One whose card tells the figures of the last validation.
+
+    Args:
+        card: of the model, without them.
+    """
+
+    def __init__(self, card: Card) -> None:
+        self._card = card
+        self._judged: Figures = {}
+
+    def card(self, step: int) -> Card:
+        """See `Task`."""
+        figures = {name: round(value, 4) for name, value in self._judged.items()}
+        return dataclasses.replace(
+            self._card,
+            provenance=self._card.provenance | {"steps": step},
+            validation={"held_out": figures} if figures else {},
+        )
+
+    def state(self) -> Figures:
+        """See `Task`: the figures of the last validation."""
+        return dict(self._judged)
+
+    def take_up(self, state: Mapping[str, float]) -> None:
+        """See `Task`."""
+        self._judged = dict(state)
 
 
 def to_model_range(image: torch.Tensor, channels: int) -> torch.Tensor:
