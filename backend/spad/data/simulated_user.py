@@ -119,7 +119,7 @@ def drawn_region(wanted: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         made[tuple(jittered)] = True
         return made
     areas = wanted.sum((1, 2)) if rng.random() < 0.7 else wanted.any((1, 2))
-    index = int(rng.choice(len(areas), p=areas / areas.sum()))
+    index = int(rng.choice(len(wanted), p=areas / areas.sum()))
     plane = wanted[index]
     if kind == 1:
         rows, columns = ndimage.find_objects(plane.astype(np.uint8))[0]
