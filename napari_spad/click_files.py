@@ -6,6 +6,7 @@ import hashlib
 import platform
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -76,7 +77,7 @@ class Autosave(QObject):
     refused = Signal(str)
 
     def __init__(self, session: ClickSession, path: Path | None = None) -> None:
-        super().__init__(session)
+        super().__init__()
         self._session, self.path = session, path
         self._facts: tuple[dict[str, Any], dict[str, Any]] | None = None
         self._writing = False
@@ -119,6 +120,19 @@ class Autosave(QObject):
             names={one.label: one.name for one in session.objects.values()},
         )
 
+    def close(self) -> None:
+        """Write at once what is not written yet, and no more after that."""
+        late = self._timer.isActive() or self._again
+        self._timer.stop()
+        self.blockSignals(True)
+        self._session.logged.disconnect(self._soon)
+        record = self.record()
+        if not late or record is None or not _has_steps(record):
+            return
+        self.path = self.path or new_path(record.scan)
+        with suppress(SpadError):
+            write(self.path, record, self._session.objects, self._session.session.labels)
+
     def save_to(self, path: Path) -> None:
         """Write the session and its labels to files of one's own.
 
@@ -145,7 +159,7 @@ class Autosave(QObject):
             self._again = True
             return
         record = self.record()
-        if record is None or not any(s["step"] != "start" for s in record.steps):
+        if record is None or not _has_steps(record):
             return
         if self.path is None:
             self.path = new_path(record.scan)
@@ -246,6 +260,11 @@ def labels_path(path: Path) -> Path:
     name = path.name
     stem = name[: -len(SUFFIX)] if name.endswith(SUFFIX) else path.stem
     return path.with_name(stem + _LABELS)
+
+
+def _has_steps(record: Record) -> bool:
+    """Whether anything was done; what was there at first is no step of a person's."""
+    return any(step["step"] != "start" for step in record.steps)
 
 
 def _file_of(entry: zoo.Entry) -> dict[str, str]:

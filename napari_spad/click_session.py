@@ -77,7 +77,8 @@ class ClickSession(QObject):
         phase: int = 0,
         going_on: tuple[Mapping[str, Object], Sequence[Mapping[str, Any]]] | None = None,
     ) -> None:
-        super().__init__(dock)
+        # without a parent: it is closed by whoever holds it, before Qt takes the dock apart
+        super().__init__()
         self._dock, self.scan, self.entry, self.phase = dock, itself(scan), entry, phase
         self.layer: Any = itself(labels)
         volume = layers.scan_volume(scan)

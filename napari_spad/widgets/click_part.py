@@ -67,6 +67,7 @@ class ClickPart(QWidget):
         self.session: ClickSession | None = None
         self._saves: dict[ClickSession, click_files.Autosave] = {}
         self._marks: ClickMarks | None = None
+        self._shown: list[ClickMarks] = []
         self._findings: list[plausible.Finding] = []
         self._doubts: list[Any] = []
         self._doubt: Any = None
@@ -246,8 +247,10 @@ class ClickPart(QWidget):
         return True
 
     def _drop_session(self, session: ClickSession) -> None:
+        saving = self._saves.pop(session, None)
+        if saving is not None:
+            saving.close()
         session.close()
-        self._saves.pop(session, None)
 
     def _listen(self, session: ClickSession) -> None:
         def mine(call: Callable[..., None]) -> Callable[..., None]:
@@ -730,18 +733,24 @@ class ClickPart(QWidget):
         self.open_button.clicked.connect(self._ask_to_open)
         self.go_on_button.clicked.connect(self._go_on)
         follow(self, self._viewer.layers.events.removed, self._layer_removed)
-        mouse, saves, turns = self.mouse, self._saves, self._turns
+        mouse, saves, turns, shown = self.mouse, self._saves, self._turns, self._shown
 
         def end() -> None:
             mouse.stop()
             turns.next()
+            for session, saving in saves.items():
+                saving.close()
+                session.close()
             saves.clear()
+            for marks in shown:
+                marks.close()
 
         self.destroyed.connect(end)
 
     def close_marks(self) -> None:
         """Take the marks out of the viewer."""
         marks, self._marks = self._marks, None
+        self._shown.clear()
         if marks is not None:
             marks.close()
 
@@ -766,6 +775,7 @@ class ClickPart(QWidget):
             return
         self.close_marks()
         self._marks = ClickMarks(self._viewer, self._scan, session.turned)
+        self._shown.append(self._marks)
         self._marks.moved.connect(self._move_prompt)
         self._marks.deleted.connect(self._delete_prompts)
         self._marks.added.connect(self._add_point)

@@ -72,8 +72,7 @@ def part(viewer, clicker, scan, dock):
     made.button.click()
     settle()
     assert made.on, made.status.text()
-    yield made
-    wait_for(lambda: not any(one.pending for one in made._saves.values()), 20)
+    return made
 
 
 @pytest.fixture
@@ -420,6 +419,34 @@ def test_odd_objects_are_told_and_repaired(viewer, scan, part, deep):
     again, done = played_again(part, read_record(part.saving.path))
     assert not done.differing
     assert np.array_equal(again.labels, session.session.labels)
+
+
+def test_organs_of_the_model_become_objects(viewer, scan, part, deep, ct_phantom):
+    """A click on the organs layer goes on with them; a closed dock leaves no marks."""
+    data, kwargs, _ = layers.to_layer(ct_phantom.labels, "truth", role="labels")
+    truth = viewer.add_labels(data, **kwargs)
+    settle()
+    session = part.session
+    assert session.layer is getattr(truth, "__wrapped__", truth)
+    assert session.objects["liver"].label == LIVER
+    ml = np.count_nonzero(data == LIVER) * np.prod(scan.scale) / 1000
+    assert session.ml("liver") == pytest.approx(ml)
+    part._choose("liver")
+    liver = deep(LIVER)
+    before = np.array(truth.data)
+    part._told("point", [np.array(scan.data_to_world(liver))], False, set())
+    answered(part)
+    assert truth.data[tuple(liver)] == 0
+    assert np.array_equal(truth.data[before == SPLEEN], before[before == SPLEEN])
+    part.press("undo")
+    assert np.array_equal(truth.data, before)
+    dock = part
+    while not hasattr(dock, "click"):
+        dock = dock.parentWidget()
+    viewer.window.remove_dock_widget(dock)
+    settle()
+    assert "prompts" not in viewer.layers
+    truth.paint(tuple(liver), 0)
 
 
 def _checked():

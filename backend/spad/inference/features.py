@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -46,25 +46,12 @@ class Features:
     names: dict[int, str]
     seen: torch.Tensor
     complete: bool = False
-    _weights: list[torch.Tensor] = field(default_factory=list)
 
     @property
     def megabytes(self) -> float:
         """Memory that is kept."""
         kept = (self.maps, self.organs, self.seen)
         return sum(t.numel() * t.element_size() for t in kept) / 1e6
-
-    def best(self) -> np.ndarray:
-        """Give the likeliest class of each voxel: (D, H, W) uint8, an index into `ids`."""
-        return self.organs.argmax(0).to(torch.uint8).numpy()
-
-
-def encode(
-    network: Segmenter, card: Card, unit: UnitChannels, names: dict[int, str]
-) -> tuple[Features, Encoding]:
-    """Begin to compute the features of a scan; `Encoding.windows` does the work."""
-    work = Encoding(network, card, unit, names)
-    return work.features, work
 
 
 class Encoding:

@@ -104,14 +104,16 @@ class RunModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         options, fused = self.recipe.optimiser, self.device.type == "cuda"
-        models = [(self.model, options.lr)]
+        models = [(self.model, options.lr, options.trained)]
         if self.critic is not None:
-            models.append((self.critic, self.recipe.loss.critic_lr))
+            models.append((self.critic, self.recipe.loss.critic_lr, []))
         return [
             torch.optim.AdamW(
-                parameter_groups(one, options.weight_decay, options.layer_decay), lr, fused=fused
+                parameter_groups(one, options.weight_decay, options.layer_decay, trained),
+                lr,
+                fused=fused,
             )
-            for one, lr in models
+            for one, lr, trained in models
         ]
 
     def transfer_batch_to_device(

@@ -33,6 +33,7 @@ class Optimiser:
         clip_norm: largest norm of the gradient, or None.
         layer_decay: factor by which a transformer block learns slower than the next one; 1 is the
             authors'.
+        trained: beginnings of the names of the weights that learn, such as "heads"; empty for all.
     """
 
     lr: float = 1e-3
@@ -41,6 +42,7 @@ class Optimiser:
     warm_up: float = 0.05
     clip_norm: float | None = 1.0
     layer_decay: float = 1.0
+    trained: list[str] = field(default_factory=list)
 
 
 @dataclass

@@ -101,3 +101,22 @@ def test_a_damaged_list_of_scans_is_told(tmp_path: Path) -> None:
     (run / "cases.json").write_text('[{"name": 1}]')
     with pytest.raises(SpadError, match=r"cases\.json cannot be read"):
         runs.read_cases(run)
+
+
+def test_only_the_weights_that_are_named_learn(init: str, folder: Path, tmp_path: Path) -> None:
+    overrides = {"schedule.first_look": "1000", "data.phantoms": "0"}
+    run = train("improve", [folder], tmp_path / "run", steps=2, init=init, overrides=overrides)
+    before = file.load(init)[0].state_dict()
+    after = file.load(zoo.find(run).path)[0].state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed
+    assert all(name.startswith(("heads", "decoder.ups.0")) for name in changed)
+    with pytest.raises(SpadError, match=r"optimiser\.trained"):
+        train(
+            "improve",
+            [folder],
+            tmp_path / "other",
+            steps=1,
+            init=init,
+            overrides={**overrides, "optimiser.trained": "[nose]"},
+        )
