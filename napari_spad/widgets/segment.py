@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QCheckBox, QLabel, QPushButton, QVBoxLayout
 
 from napari_spad import layers, locks, start, view
@@ -142,6 +143,13 @@ class SegmentDock(JobDock):
         where = "" if box is None else "the box"
         words = outcome_words(figures, report.get("seconds", {}).get("total"), where)
         return words if confidence is None else f"{words} {_UNSURE}"
+
+    def event(self, event: QEvent | None) -> bool:
+        """Give the mouse back when napari closes the dock, which takes it out of the window."""
+        closed = event is not None and event.type() == QEvent.Type.ParentChange
+        if closed and self.parentWidget() is None:
+            self.click.button.setChecked(False)
+        return super().event(event)
 
     def select(self, label: int, *, move: bool = False) -> None:
         """Select an organ: highlight its row and say its volume and mean.

@@ -32,7 +32,7 @@ FINEST_MM, COARSEST_MM = 1.0, 5.0
 """Spacing of a patch: at least the scan's own and the first, at most the second."""
 ROOM = 1.3
 """How much wider than the object a patch is."""
-FIRST_MM = 96.0
+FIRST_MM = 200.0
 """What a first patch shows where nothing tells how large the object is."""
 MARGIN = 3
 """Voxels at a patch's edge in which an object that reaches beyond it stays as it was."""
@@ -257,8 +257,8 @@ class ClickModel:
         work = _Work(self.network, scan, features, told(prompts, scan), organ, organs)
         work.check = check
         if previous is not None:
-            return work.finished(work.correct(Before(previous, scan)))
-        return work.finished(work.first(show))
+            return work.finished(*work.correct(Before(previous, scan)))
+        return work.finished(*work.first(show).on_scan())
 
 
 class _Work:
@@ -385,21 +385,18 @@ class _Work:
         else:
             centre, extent = said.latest.mean(0), FIRST_MM / ROOM
         in_plane = float(np.clip(extent * ROOM / SIDE, self.finest, COARSEST_MM))
-        previous: Canvas | None = None
-        for _ in range(PASSES):
+        for number in range(PASSES):
             patch = patch_at(self._within(centre, in_plane), self.spacing.tolist(), in_plane)
-            chance = self._look(patch, None if previous is None else previous.on(patch))
-            found = Canvas(self, patch, chance)
+            found = Canvas(self, patch, self._look(patch, None))
             if found.box is None:
                 break
-            previous = found
             low, high = found.box
             extent = float(((high - low) * self.spacing).max())
             centre = (low + high - 1) / 2
             wanted = float(np.clip(extent * ROOM / SIDE, self.finest, COARSEST_MM))
             if found.touches(patch) and in_plane < COARSEST_MM:
                 in_plane = min(COARSEST_MM, max(1.5 * in_plane, wanted))
-            elif wanted < 0.7 * in_plane:
+            elif wanted < 0.7 * in_plane and number < 2:
                 in_plane = wanted
             else:
                 break
@@ -408,7 +405,7 @@ class _Work:
         target = self._target(extent)
         if in_plane > 1.25 * target:
             if show is not None:
-                show(self.finished(found))
+                show(self.finished(*found.on_scan()))
             found = self._refined(found, target)
         return found
 
@@ -435,25 +432,63 @@ class _Work:
                 parts.append((patch, self._look(patch, before)))
         return coarse.with_parts(parts)
 
-    def correct(self, previous: Before) -> Canvas:
-        """Change an object where the last prompt says so."""
-        box = previous.box
-        extent = float(((box[1] - box[0]) * self.spacing).max())
-        in_plane = self._target(extent)
-        centre = self.said.latest.mean(0)
-        if extent * 1.1 < SIDE * in_plane:
-            # as much of the object as possible, and what was clicked
-            centre = self._near(self.said.latest.mean(0), (box[0] + box[1] - 1) / 2, in_plane)
+    def correct(self, previous: Before) -> tuple[Slices, np.ndarray]:
+        """Change an object after another prompt.
+
+        The whole object is looked at with all its prompts; where that is coarse, only what changes
+        is taken from it, and the place of the last prompt is drawn again, finer.
+
+        Returns:
+            The region that was decided about, and the object in it.
+        """
+        every = np.concatenate([previous.box - [[0.0], [1.0]], *self._places()])
+        low, high = every.min(0), every.max(0) + 1
+        extent = float(((high - low) * self.spacing).max())
+        in_plane = float(np.clip(extent * ROOM / SIDE, self.finest, COARSEST_MM))
+        centre = (low + high - 1) / 2
+        mask = np.zeros(self.scan.shape, bool)
+        where = _between(*previous.box)
+        mask[where] = previous[where].numpy()
         for _ in range(PASSES):
-            patch = patch_at(centre, self.spacing.tolist(), in_plane)
-            before = patch.take(previous, self.scan.shape, nearest=True) > 0.5  # type: ignore[arg-type]
-            chance = self._look(patch, before)
-            found = Canvas(self, patch, chance, previous)
-            changed = (chance > 0.5) != before
-            if in_plane >= COARSEST_MM or not _at_edge(changed, self._open(patch), MARGIN + 1):
+            patch = patch_at(self._within(centre, in_plane), self.spacing.tolist(), in_plane)
+            before = patch.take(torch.from_numpy(mask), self.scan.shape, nearest=True)
+            chance = self._look(patch, before > 0.5)
+            grown = (chance > 0.5) & (before < 0.5)
+            if in_plane >= COARSEST_MM or not _at_edge(grown, self._open(patch), 1):
                 break
             in_plane = min(COARSEST_MM, 1.5 * in_plane)
-        return found
+        target = self._target(extent)
+        region = self._decided(patch)
+        new = _on_region(patch, chance, region) > 0.5
+        if in_plane <= 1.25 * target:
+            mask[region] = new.numpy()
+            return region, mask[region]
+        changed = (new != (_on_region(patch, before, region) > 0.5)).numpy()
+        mask[region] = np.where(changed, new.numpy(), mask[region])
+        close = patch_at(self.said.latest.mean(0), self.spacing.tolist(), target)
+        before = close.take(torch.from_numpy(mask), self.scan.shape, nearest=True)
+        chance = self._look(close, before > 0.5)
+        near = self._decided(close)
+        mask[near] = (_on_region(close, chance, near) > 0.5).numpy()
+        region = _between(
+            np.minimum([one.start for one in region], [one.start for one in near]),
+            np.maximum([one.stop for one in region], [one.stop for one in near]),
+        )
+        return region, mask[region]
+
+    def _places(self) -> list[np.ndarray]:
+        """All places that prompts speak of as belonging to the object."""
+        said = self.said
+        return [one for one in (said.positive, *said.boxes, *said.lassos) if len(one)]
+
+    def _decided(self, patch: Patch) -> Slices:
+        """The part of the scan that a patch decides about: not its edges where the scan goes on."""
+        ends = np.array([[-0.5] * 3, np.array(patch.size) - 0.5])
+        for axis, (low, high) in enumerate(self._open(patch)):
+            if patch.size[axis] > 4 * MARGIN:
+                ends[0, axis] += MARGIN * low
+                ends[1, axis] -= MARGIN * high
+        return _cells(patch, ends, self.shape)
 
     def _near(self, click: np.ndarray, middle: np.ndarray, in_plane: float) -> np.ndarray:
         """Move a patch from an object's middle until what was clicked lies well inside."""
@@ -472,9 +507,8 @@ class _Work:
             for a, b, n in zip(corners[0], corners[1], self.shape, strict=True)
         ]
 
-    def finished(self, found: Canvas) -> Part:
+    def finished(self, region: Slices, mask: np.ndarray) -> Part:
         """Give the answer on the scan's grid, with what was clicked and painted as it was said."""
-        region, mask = found.on_scan()
         for voxels, positive in self.said.fixed:
             start = np.array([one.start for one in region])
             local = voxels - start
@@ -490,14 +524,10 @@ class Canvas:
         work: the answer in the making.
         patch: the grid.
         chance: (D, H, W) of the object.
-        previous: the object before, which stays where the patch does not decide; None if there was
-            none.
     """
 
-    def __init__(
-        self, work: _Work, patch: Patch, chance: torch.Tensor, previous: Before | None = None
-    ) -> None:
-        self.work, self.patch, self.chance, self.previous = work, patch, chance, previous
+    def __init__(self, work: _Work, patch: Patch, chance: torch.Tensor) -> None:
+        self.work, self.patch, self.chance = work, patch, chance
         self.parts: list[tuple[Patch, torch.Tensor]] = []
         self.box = _box_in_scan(chance > 0.5, patch, work.shape)
 
@@ -516,7 +546,7 @@ class Canvas:
 
     def with_parts(self, parts: list[tuple[Patch, torch.Tensor]]) -> Canvas:
         """The same with finer patches that overlap."""
-        made = Canvas(self.work, self.patch, self.chance, self.previous)
+        made = Canvas(self.work, self.patch, self.chance)
         made.parts = parts
         return made
 
@@ -524,33 +554,9 @@ class Canvas:
         """Give the region that is decided and the object in it."""
         if self.parts:
             return self._joined()
-        region = self._region()
-        chance = _on_region(self.patch, self.chance, region)
-        mask = (chance > 0.5).numpy()
-        if self.previous is not None:
-            self._keep_beyond(region, mask)
-        return region, mask
-
-    def _region(self) -> Slices:
-        """The part of the scan that a patch decides about."""
-        return _cells(
-            self.patch, np.array([[-0.5] * 3, np.array(self.patch.size) - 0.5]), self.work.shape
-        )
-
-    def _keep_beyond(self, region: Slices, mask: np.ndarray) -> None:
-        """Leave what was before at the edges beyond which the scan goes on."""
-        assert self.previous is not None
-        before = self.previous[region].numpy()
-        for axis, (low, high) in enumerate(self.work._open(self.patch)):
-            step = self.patch.matrix[axis, axis]
-            wide = math.ceil(MARGIN * step) if self.patch.size[axis] > 4 * MARGIN else 0
-            for there, part in (
-                (low, slice(0, wide)),
-                (high, slice(mask.shape[axis] - wide, None)),
-            ):
-                if there and wide:
-                    where = tuple(part if a == axis else slice(None) for a in range(3))
-                    mask[where] = before[where]
+        ends = np.array([[-0.5] * 3, np.array(self.patch.size) - 0.5])
+        region = _cells(self.patch, ends, self.work.shape)
+        return region, (_on_region(self.patch, self.chance, region) > 0.5).numpy()
 
     def _joined(self) -> tuple[Slices, np.ndarray]:
         """Blend the finer patches where they are, the coarse one elsewhere."""
