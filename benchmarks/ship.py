@@ -34,7 +34,7 @@ LICENCE = (
 )
 FAILURES = {
     "segmenter": (
-        "Trained for two hours on two CPU cores at 3 mm: small organs are rough, a giant spleen is "
+        "Trained for three hours on two CPU cores at 3 mm: small organs are rough, a giant spleen is "
         "cut short (see the figures by organ). Made for the abdomen of adults; scans of other "
         "regions get nonsense."
     ),
