@@ -51,6 +51,19 @@ class OpenScan:
         found = None if self._encoding is None else self._encoding.features
         return found if found is not None and found.complete else None
 
+    @property
+    def may_have_features(self) -> bool:
+        """Whether `encode` has not yet been found to give nothing."""
+        return not self._known or self._encoding is not None
+
+    def place_of(self, prompts: Sequence[Prompt]) -> tuple[float, float, float]:
+        """Give where the last prompt is, as shares of the canonical sides; the middle without."""
+        if not prompts:
+            return 0.5, 0.5, 0.5
+        voxels = self.scan.canonical(np.array(prompts[-1].voxels))
+        z, y, x = (voxels.mean(0) + 0.5) / np.array(self.scan.shape)
+        return float(z), float(y), float(x)
+
     def encode(self, near: Sequence[float], device: str, progress: Progress) -> dict[str, Any]:
         """Compute the features, or what is left of them.
 

@@ -219,8 +219,8 @@ class Click(ClickRequest):
         prompts: all of the object's, in order; the last one is new.
         previous: the object so far, or None.
         organs: whether the decoder is told the automatic organs.
-        features: whether it may use what is known of the scan, if it is ready; to play a session
-            again, whether it had been.
+        features: whether it uses what the segmenter knows of the scan: where that is not ready, a
+            first answer comes without, and the final one once it is.
     """
 
     doing: ClassVar[str] = "answering a click"

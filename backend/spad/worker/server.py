@@ -327,21 +327,25 @@ def _click(
     began = time.perf_counter()
     progress(0.0, "Click")
     scan = _open(request)
-    known = request.features and scan.features is not None
 
-    def answer(part: Part) -> messages.Clicked:
+    def answer(part: Part, known: bool) -> messages.Clicked:
         seconds = time.perf_counter() - began
         return messages.Clicked(part, seconds, known, scan.model.place.type)
 
-    return answer(
-        scan.click(
+    def look(known: bool) -> messages.Clicked:
+        part = scan.click(
             *(request.prompts, request.previous, request.name),
-            features=request.features,
+            features=known,
             organs=request.organs,
-            show=lambda part: show(answer(part)),
+            show=lambda part: show(answer(part, known)),
             check=lambda: progress(0.5, "Click"),
         )
-    )
+        return answer(part, known)
+
+    if request.features and scan.features is None and scan.may_have_features:
+        show(look(False))
+        scan.encode(scan.place_of(request.prompts), request.device, progress)
+    return look(request.features and scan.features is not None)
 
 
 def _compare(request: messages.Compare, progress: Progress) -> dict[str, object]:
