@@ -23,7 +23,7 @@ from spad.device import inference
 from spad.inference.features import Features
 from spad.inference.models import chosen, loaded, parameters_device
 from spad.models.clicker import FEATURE_LEVEL, Clicker
-from spad.prompts.part import Part
+from spad.prompts.part import Part, bounds
 from spad.prompts.prompt import Prompt
 from spad.volumes.axes import canonical_order, to_canonical
 from spad.volumes.volume import Volume
@@ -251,14 +251,16 @@ class ClickModel:
             check: called before each look; may raise `Cancelled`.
 
         Returns:
-            The object in a part of the scan, beyond which it stays as it was. It is a function of
-            the arguments (but for `show` and `check`) alone.
+            The object in a part of the scan, beyond which it stays as it was: for a first click on
+            an automatic organ that organ, else what the decoder finds. It is a function of the
+            arguments (but for `show` and `check`) alone.
         """
         work = _Work(self.network, scan, features, told(prompts, scan), organ, organs)
         work.check = check
         if previous is not None:
             return work.finished(*work.correct(Before(previous, scan)))
-        return work.finished(*work.first(show).on_scan())
+        found = work.automatic() if len(prompts) == 1 and prompts[0].kind == "point" else None
+        return found or work.finished(*work.first(show).on_scan())
 
 
 class _Work:
@@ -318,6 +320,13 @@ class _Work:
         low = np.array([p.start for p in part]) * ratio
         high = np.array([p.stop for p in part]) * ratio
         return (low + high - 1) / 2, float(((high - low) * self.spacing).max())
+
+    def automatic(self) -> Part | None:
+        """Give the automatic organ that is meant and holds what was clicked; None else."""
+        if self.organ is None or self.features is None or not len(self.said.positive):
+            return None
+        name = self.features.names[self.features.ids[self.organ]]
+        return organ_part(self.features, name, self.scan, self.said.positive[0])
 
     # the decoder
 
@@ -668,28 +677,49 @@ def _on_region(patch: Patch, chance: torch.Tensor, region: Slices) -> torch.Tens
     return made
 
 
-def organ_part(features: Features, name: str, scan: ClickScan) -> Part | None:
-    """Give an organ of the automatic result on the scan's grid; None where there is none."""
-    ids = {features.names[i]: n for n, i in enumerate(features.ids) if i}
-    size = features.organs.shape[1:]
-    rest = features.organs.float() / 255
-    chance = rest[ids[name]].clone()
-    rest[ids[name]] = 0
-    margin = chance - rest.amax(0)
-    spacing = [n * s / m for n, s, m in zip(scan.shape, scan.spacing, size, strict=True)]
-    shape = np.array(scan.shape)
-    ratio = shape / np.array(size)
-    patch = Patch(
-        (shape - 1) / 2,
-        (size[0], size[1], size[2]),
-        np.diag(ratio),
-        (spacing[0], spacing[1], spacing[2]),
-        0,
-    )
-    box = _box_in_scan(margin > 0, patch, shape)
+def organ_part(
+    features: Features, name: str, scan: ClickScan, at: np.ndarray | None = None
+) -> Part | None:
+    """Give an organ of the automatic result on the scan's grid; None where there is none.
+
+    Args:
+        features: what a segmenter knows of the scan.
+        name: of the organ.
+        scan: the scan.
+        at: a canonical voxel: only the piece that holds it; None for all of the organ.
+    """
+    number = {features.names[i]: n for n, i in enumerate(features.ids) if i}[name]
+    likely = features.best == number
+    shape, size = np.array(scan.shape), np.array(likely.shape)
+    ratio = shape / size
+    if at is not None:
+        pieces, _ = ndimage.label(likely)
+        cell = np.clip(((at + 0.5) / ratio).astype(int), 0, size - 1)
+        if not pieces[tuple(cell)]:
+            return None
+        likely = pieces == pieces[tuple(cell)]
+    box = bounds(likely)
     if box is None:
         return None
-    wide = np.ceil(ratio).astype(int)
-    region = _between(np.maximum(box[0] - wide, 0), np.minimum(box[1] + wide, shape))
+    # one more voxel each way, so that the edge is interpolated
+    first = np.maximum([one.start - 1 for one in box], 0)
+    last = np.minimum([one.stop + 1 for one in box], size)
+    part = _between(first, last)
+    rest = features.organs[(slice(None), *part)].float() / 255
+    chance = rest[number].clone()
+    rest[number] = 0
+    margin = chance - rest.amax(0)
+    if at is not None:
+        near = ndimage.binary_dilation(likely[part], np.ones((3, 3, 3)))
+        margin[torch.from_numpy(~near)] = -1
+    spacing = np.array(scan.spacing) * ratio
+    patch = Patch(
+        ((first + last) / 2) * ratio - 0.5,
+        (int(last[0] - first[0]), int(last[1] - first[1]), int(last[2] - first[2])),
+        np.diag(ratio),
+        (float(spacing[0]), float(spacing[1]), float(spacing[2])),
+        0,
+    )
+    region = _cells(patch, np.array([[-0.5] * 3, np.array(patch.size) - 0.5]), shape)
     mask = (_on_region(patch, margin, region) > 0).numpy()
     return scan.array_part(region, mask).tight()

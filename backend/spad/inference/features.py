@@ -46,6 +46,14 @@ class Features:
     names: dict[int, str]
     seen: torch.Tensor
     complete: bool = False
+    _best: np.ndarray | None = None
+
+    @property
+    def best(self) -> np.ndarray:
+        """The likeliest class of each voxel, (D, H, W) uint8, an index into `ids`."""
+        if self._best is None or not self.complete:
+            self._best = self.organs.argmax(0).to(torch.uint8).numpy()
+        return self._best
 
     @property
     def megabytes(self) -> float:
@@ -120,6 +128,7 @@ class Encoding:
             self._look(at, weight, place)
             yield self.count - len(self._left)
         self.features.complete = True
+        self.features._best = None
         del self._maps, self._organs, self._map_weight, self._weight
 
     def _look(self, at: Sequence[int], weight: torch.Tensor, place: torch.device) -> None:

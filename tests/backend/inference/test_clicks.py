@@ -205,6 +205,26 @@ def test_an_automatic_organ_is_what_segment_gives(clicker: str) -> None:
     assert dice(by_clicks, spad.segment(scan, model="block").array > 0) > 0.98
 
 
+def test_a_first_click_on_an_automatic_organ_gives_that_piece(clicker: str) -> None:
+    scan, wanted = scan_with(BOX, (40, 64, 64), spacing=(2.0, 2.0, 2.0))
+    other = np.zeros_like(wanted)
+    other[30:36, 4:12, 4:12] = True
+    array = scan.array.copy()
+    array[other] = 200
+    scan = Volume.from_array(array, scan.affine, modality_hint="CT")
+    automatic = spad.segment(scan, model="block").array > 0
+    assert automatic[other].all()
+    with ClickSession(scan, clicker) as session:
+        session.click((18, 30, 25), label="block")
+        now = session.labels.array > 0
+        assert not now[other].any()
+        assert dice(now, automatic & ~other) > 0.98
+        session.undo()
+        session.click((18, 30, 25), label="not block")
+        assert (session.labels.array > 0).any()
+        assert dice(session.labels.array > 0, now) < 1
+
+
 def test_an_open_scan_is_encoded_once_and_answers_before(clicker: str) -> None:
     scan, wanted = scan_with(BOX)
     opened = open_scan(scan, clicker, None, "cpu", 0)
