@@ -34,8 +34,8 @@ LICENCE = (
 )
 FAILURES = {
     "segmenter": (
-        "Trained for three hours on two CPU cores at 3 mm: small organs are rough, a giant spleen is "
-        "cut short (see the figures by organ). Made for the abdomen of adults; scans of other "
+        "Trained for three hours on two CPU cores at 3 mm: small organs are rough, a giant spleen "
+        "is cut short (see the figures by organ). Made for the abdomen of adults; scans of other "
         "regions get nonsense."
     ),
     "tokenizer": (

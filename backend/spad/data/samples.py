@@ -71,9 +71,19 @@ def token_crop(da: int, tokens: Sequence[int]) -> Size:
 
 
 def window_crop(da: int, window: Sequence[int]) -> Size:
-    """Voxels of a window at `da`: its depth halves with each degree, down to one coarsest cell."""
+    """Voxels of a window at `da`: its depth halves with each degree; all sides in whole cells.
+
+    A side that was no whole number of the coarsest map's cells would be padded in training, which
+    the model would learn, and then miss where it sees whole windows.
+    """
     depth, height, width = window
-    return max(depth >> da, level_factors(COARSEST_LEVEL, da)[0]), height, width
+    deep, high, wide = (
+        max(1, -(-side // cell)) * cell
+        for side, cell in zip(
+            (depth >> da, height, width), level_factors(COARSEST_LEVEL, da), strict=True
+        )
+    )
+    return deep, high, wide
 
 
 @dataclass(frozen=True)

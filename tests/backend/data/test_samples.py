@@ -96,6 +96,9 @@ def test_token_crops_are_the_papers(da: int, size: tuple[int, int, int]) -> None
 def test_a_window_keeps_at_least_one_coarsest_cell() -> None:
     assert [window_crop(da, (64, 64, 96))[0] for da in range(6)] == [64, 32, 16, 8, 4, 2]
     assert [window_crop(da, (32, 64, 96))[0] for da in (0, 5)] == [32, 1]
+    # whole cells of the coarsest map, so that training pads no more than a scan does
+    assert window_crop(1, (48, 64, 64)) == (32, 64, 64)
+    assert window_crop(0, (48, 70, 64)) == (64, 96, 64)
 
 
 def flat(name: str, colours: int = 1, weight: float = 1.0) -> Prepared:

@@ -52,7 +52,7 @@ def test_a_wrong_override_is_named(overrides: dict[str, str], sentence: str) -> 
 
 
 def test_unknown_recipes_and_presets_list_the_known_ones() -> None:
-    with pytest.raises(SpadError, match="btcv, chaos, folder, mim, organs, segm"):
+    with pytest.raises(SpadError, match="btcv, chaos, clicks, folder, improve, mim, organs, segm"):
         resolve("livers")
     with pytest.raises(SpadError, match="tiny, small, base"):
         resolve("mim", "huge")
