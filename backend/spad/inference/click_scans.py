@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import ndimage
 
 from spad.data.channels import one_phase
 from spad.device import choose
@@ -163,19 +164,29 @@ def doubtful(
         high = np.clip(np.ceil((start + mask.shape + 2) * size / shape).astype(int), low + 1, size)
         inside = np.zeros_like(doubt)
         where = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-        inside[where] = doubt[where]
+        places = [
+            ((np.arange(a, b) + 0.5) * n / m - begin).astype(int)
+            for a, b, n, m, begin in zip(low, high, shape, size, start, strict=True)
+        ]
+        padded = np.pad(mask, 1)
+        cells = np.ix_(
+            *(np.clip(at + 1, 0, n + 1) for at, n in zip(places, mask.shape, strict=True))
+        )
+        thing = padded[cells]
+        edge = ndimage.binary_dilation(thing) & ~ndimage.binary_erosion(thing)
+        inside[where] = doubt[where] * edge
         doubt = inside
     apart = np.maximum(1, np.round(15.0 / (np.array(scan.spacing) * shape / size)).astype(int))
-    places = []
+    found: list[tuple[int, int, int]] = []
     for _ in range(count):
         at = np.array(np.unravel_index(int(doubt.argmax()), doubt.shape))
         if doubt[tuple(at)] <= 0.05:
             break
         voxel = np.minimum(((at + 0.5) * shape / size).astype(int), shape - 1)
-        places.append(scan.array_voxel(voxel))
+        found.append(scan.array_voxel(voxel))
         around = tuple(slice(max(0, a - r), a + r + 1) for a, r in zip(at, apart, strict=True))
         doubt[around] = 0
-    return places
+    return found
 
 
 def open_scan(

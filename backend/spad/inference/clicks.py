@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -202,11 +203,18 @@ def known_features(
 def encoding(
     volume: Volume, model: ClickModel, scan: ClickScan, device: str, phase: int
 ) -> Encoding | None:
-    """Begin to compute features; see `known_features`."""
+    """Begin to compute features; arguments and errors as `known_features`."""
     name = model.card.segmenter
     if name is None or not model.network.features:
         return None
     entry = zoo.find(name)
+    made_for = model.card.provenance.get("segmenter_sha256")
+    if made_for and made_for != hashlib.sha256(entry.path.read_bytes()).hexdigest():
+        raise SpadError(
+            f"The clicker '{model.entry.name}' was made for another file than the '{entry.name}' "
+            "that is here, whose features it would misread; use the pair that belongs together, or "
+            "train clicks on this one ('spad train clicks --segmenter')."
+        )
     if scan.modality not in entry.card.intensity and "*" not in entry.card.intensity:
         return None
     network, card = loaded(entry, choose(device))

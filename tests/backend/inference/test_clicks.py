@@ -247,6 +247,26 @@ def test_an_open_scan_is_encoded_once_and_answers_before(clicker: str) -> None:
     assert all(all(0 <= v < n for v, n in zip(p, wanted.shape, strict=True)) for p in places)
 
 
+def test_doubts_lie_at_the_edge_of_the_object(clicker: str) -> None:
+    scan, _ = scan_with(BOX)
+    opened = open_scan(scan, clicker, None, "cpu", 0)
+    opened.encode((0.5, 0.5, 0.5), "cpu", lambda fraction, text: None)
+    part = Part((10, 10, 10), np.ones((12, 20, 20), bool))
+    places = opened.doubts(part, 5)
+    assert places
+    for voxel in places:
+        depth = [min(v - 10, 10 + n - 1 - v) for v, n in zip(voxel, (12, 20, 20), strict=True)]
+        assert -3 <= min(depth) <= 3
+
+
+def test_a_clicker_of_another_segmenter_s_features_is_refused(home: Path, clicker: str) -> None:
+    card = Card("clicker", "other", {}, {"CT": CT}, segmenter="block", licence="none")
+    card.provenance["segmenter_sha256"] = "0" * 64
+    save(home / "models" / "other.safetensors", alike_clicker(), card)
+    with pytest.raises(SpadError, match="made for another file"):
+        ClickSession(scan_with(BOX)[0], "other")
+
+
 def test_bad_clicks_are_one_sentence_and_change_nothing(clicker: str) -> None:
     scan, _ = scan_with(BOX)
     with ClickSession(scan, clicker, features=False) as session:
