@@ -69,7 +69,7 @@ def write_cases(cases: Sequence[OpenCase], folder: Path) -> tuple[Path, ...]:
         The folders: `img<ID>.nii.gz`, `label<ID>.nii.gz`, `labels.json`, `split.json`.
 
     Raises:
-        SpadError: a folder cannot be written.
+        SpadError: a folder cannot be made or a file in it cannot be written.
     """
     names = _names_of_all(cases)
     numbers = _numbered(names)

@@ -210,8 +210,9 @@ def test_sliders_decode_and_the_newest_wins(viewer, cockpit, tokens, ct_phantom,
     model = more_models / "models" / "small-tokens.safetensors"
     wanted = decode(ct_phantom.image, tokens.probabilities, model, t, k, "cpu")
     values = on_screen(wanted.reconstruction, wanted.reconstruction.array)
-    assert np.allclose(rebuilt.data, values, atol=0.5)
-    assert np.allclose(error.data, on_screen(wanted.error, wanted.error.array), atol=0.5)
+    # bfloat16 rounds otherwise with another number of threads
+    assert np.abs(rebuilt.data - values).mean() < 0.2 < np.abs(rebuilt.data - before).mean()
+    assert np.abs(error.data - on_screen(wanted.error, wanted.error.array)).mean() < 0.2
     assert came
     axis, index, pixels = came[-1]
     assert (axis, index) == (0, viewer.dims.current_step[0])

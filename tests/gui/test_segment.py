@@ -277,7 +277,7 @@ def test_closing_the_viewer_ends_the_worker(viewer, scan, dock):
     pid = jobs.client().pid
     assert psutil.pid_exists(pid)
     viewer.close()
-    wait_for(lambda: not _alive(pid), 15)
+    wait_for(lambda: not _alive(pid))
 
 
 def _alive(pid):

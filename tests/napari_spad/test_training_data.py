@@ -111,7 +111,7 @@ def test_labels_without_names_are_known_in_all_scans(tmp_path, cases):
 
 def test_a_place_that_cannot_be_written_is_told(tmp_path, cases):
     (tmp_path / "file").touch()
-    with pytest.raises(SpadError, match="cannot be written"):
+    with pytest.raises(SpadError, match="cannot be made"):
         write_cases(cases, tmp_path / "file" / "data")
 
 

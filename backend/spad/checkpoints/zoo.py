@@ -52,7 +52,7 @@ def spad_home() -> Path:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder below `spad_home()`, where it is not there yet.
+    """Make a folder, where it is not there yet.
 
     Raises:
         SpadError: it cannot be made.
@@ -61,8 +61,8 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SpadError(
-            f"The folder {folder} cannot be made ({error.strerror or error}); set SPAD_HOME to a "
-            "folder that may be written."
+            f"The folder {folder} cannot be made ({error.strerror or error}); choose a place that "
+            "may be written (SPAD_HOME says where models and runs lie)."
         ) from error
 
 

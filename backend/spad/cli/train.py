@@ -20,7 +20,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "(--optimiser.lr 3e-4)."
     )
     parser.add_argument(
-        "recipe", metavar="RECIPE", help="tokenizer, mim, segmentation, or a YAML file"
+        "recipe",
+        metavar="RECIPE",
+        help="tokenizer, mim, segmentation, organs, btcv, chaos, folder, clicks, improve, or a "
+        "YAML file",
     )
     parser.add_argument(
         "--data",

@@ -16,6 +16,7 @@ import spad
 from spad.cli import Parser
 from spad.cli.train import add_options, take_overrides
 from spad.phantoms import phantom
+from spad.training.recipe import FOLDER
 
 from .conftest import Command, assert_one_line, files_in
 
@@ -33,6 +34,15 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         made = phantom(number, "CT", spacing=(9.0, 5.8, 5.8), shape=(32, 64, 64))
         spad.write(made.image, folder / f"img{number:04d}.nii.gz")
     return folder
+
+
+def test_help_names_every_recipe() -> None:
+    parser = Parser("spad train", "")
+    add_options(parser)
+    (words,) = (one.help for one in parser._actions if one.dest == "recipe")
+    assert words is not None
+    names = {path.stem for path in FOLDER.glob("*.yaml")}
+    assert names == set(words.replace(", or a YAML file", "").split(", "))
 
 
 class TestOverrides:

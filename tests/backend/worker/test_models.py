@@ -126,10 +126,10 @@ def test_decoding_is_cancelled_without_a_new_worker(client, models):
     client.submit(messages.Warm((models["tokens"],), "cpu")).result(120)
     pid = client.pid
     job = client.submit(request, lambda fraction, text: going.set())
-    assert going.wait(10)
-    job.cancel()
+    assert going.wait(60)
+    job.cancel(patience=60)
     with pytest.raises(Cancelled):
-        job.result(5)
+        job.result(60)
     client.submit(messages.DecodeAlone(models["tokens"], 0, device="cpu")).result(120)
     assert client.pid == pid
 
