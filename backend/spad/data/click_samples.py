@@ -27,11 +27,17 @@ FINEST_MM, COARSEST_MM = 1.0, 5.0
 """Spacing of a patch in its plane: at least the scan's own and the first, at most the second."""
 WIDER = (1.05, 2.2)
 """How much wider a patch is than what is meant, where it holds all of it."""
-LOCAL_SHARE = 0.35
-"""Of the samples: patches at a place on the object's edge, which need not hold all of it."""
+LOCAL_SHARE, ANY_SHARE = 0.3, 0.15
+"""Of the samples: fine patches at a place in the object, which need not hold all of it; patches
+there of any spacing, in which it may be small. All others hold the whole object."""
 LEAST_VOXELS = 6
-WITHOUT_FEATURES, WITHOUT_ORGANS = 0.2, 0.55
+WITHOUT_FEATURES, WITHOUT_ORGANS = 0.2, 0.5
 """Shares of samples in which the model is not told what the segmenter knows."""
+DROPPED = 0.15
+"""Share of the features' channels that are left out in half of the samples."""
+AUTOMATIC_START, ROUGH_START = 0.6, 0.25
+"""Share of samples that start from the automatic organ where it is told, from a spoilt object
+else."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,9 +168,10 @@ class ClickSampler:
         low, high = boxes[:, 0].min(0), boxes[:, 1].max(0)
         extent = float(((high - low) * spacing).max())
         finest = max(FINEST_MM, float(min(spacing[1:])))
-        local = rng.random() < LOCAL_SHARE
-        if local:
-            in_plane = finest * math.exp(rng.uniform(0, math.log(2)))
+        kind = rng.random()
+        if kind < LOCAL_SHARE + ANY_SHARE:
+            widest = 2 * finest if kind < LOCAL_SHARE else COARSEST_MM
+            in_plane = math.exp(rng.uniform(math.log(finest), math.log(max(finest, widest))))
             voxels = known.scan.centres[meant[0]]
             centre = voxels[int(rng.integers(len(voxels)))].astype(float)
             centre += rng.uniform(-0.2, 0.2, 3) * SIDE * in_plane / spacing
@@ -215,19 +222,23 @@ class ClickSampler:
         )
         if not self.augment or rng.random() >= WITHOUT_FEATURES:
             features = patch.take(known.maps, shape, level=1)
+            if self.augment and rng.random() < 0.5:
+                features *= torch.from_numpy(rng.random((len(features), 1, 1, 1)) >= DROPPED)
             if rng.random() >= WITHOUT_ORGANS:
                 chances = patch.take(known.organs, shape) / 255
                 place = known.place.get(meant[0]) if named else None
                 organs[0] = 0 if place is None else chances[place]
                 organs[1] = 1 - chances[0] - organs[0]
                 organs.clamp_(0, 1)
+                if self.augment:
+                    organs = _doubted(organs, wanted, rng)
         rough = np.zeros_like(wanted)
         if wanted.sum() >= LEAST_VOXELS:
-            drawn = rng.random()
-            if drawn < 0.3:
+            likely = (organs[0] > organs[1].clamp(min=0.5)).numpy()
+            if likely.any() and rng.random() < AUTOMATIC_START:
+                rough = likely
+            elif rng.random() < ROUGH_START:
                 rough = _rough(wanted, rng)
-            elif drawn < 0.4 and bool(organs[0].max() > 0.5):
-                rough = (organs[0] > 0.5).numpy()
         return (
             image,
             torch.from_numpy(wanted),
@@ -268,16 +279,55 @@ def _unnamed(image: np.ndarray, labels: np.ndarray, rng: np.random.Generator) ->
 
 
 def _rough(wanted: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Spoil an object as an earlier answer might be: coarser, shifted, cut or with a leak."""
-    made = wanted.copy()
+    """Spoil an object as an earlier answer might be: half of it, coarser, or with blobs wrong."""
+    halved = rng.random() < 0.4
+    made = _part(wanted, rng) if halved else wanted.copy()
     factor = int(rng.integers(1, 4))
     if factor > 1:
         soft = ndimage.uniform_filter(made.astype(np.float32), factor)
         made = soft > rng.uniform(0.3, 0.7)
-    for _ in range(int(rng.integers(0, 3))):
-        centre = np.argwhere(wanted)[int(rng.integers(int(wanted.sum())))]
-        radii = rng.uniform(3, 16, 3)
-        grids = np.ogrid[tuple(slice(0, n) for n in made.shape)]
-        ball = sum(((g - c) / r) ** 2 for g, c, r in zip(grids, centre, radii, strict=True)) < 1
+    for ball in _balls(wanted, rng, int(rng.integers(0 if halved else 1, 4))):
         made = made | ball if rng.random() < 0.4 else made & ~ball
     return largest_piece(made) if rng.random() < 0.3 else made
+
+
+def _doubted(organs: torch.Tensor, wanted: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
+    """Spoil automatic organs, which on scans that the segmenter learned from are too good.
+
+    Args:
+        organs: (2, D, H, W), chance of what is meant and of all other organs.
+        wanted: (D, H, W) booleans, what is meant.
+        rng: the source of randomness.
+
+    Returns:
+        The same: grown or shrunk, in places missed, in places leaking, at times missed altogether.
+    """
+    drawn = rng.random()
+    if drawn < 0.2 or not wanted.any():
+        return organs
+    chance = organs[0].numpy()
+    if drawn < 0.3:
+        chance = chance * 0
+    else:
+        width = rng.uniform(0.5, 2.5)
+        chance = ndimage.gaussian_filter(chance, width)
+        chance = chance + rng.uniform(-1, 1) * chance * (1 - chance)
+        for ball in _balls(wanted, rng, int(rng.integers(0, 4))):
+            leaks = rng.random() < 0.4
+            soft = ndimage.gaussian_filter(ball.astype(np.float32), 1.0)
+            chance = chance + (1 - chance) * soft if leaks else chance * (1 - soft)
+    made = torch.from_numpy(np.clip(chance, 0, 1).astype(np.float32))
+    return torch.stack([made, torch.minimum(organs[1], 1 - made)])
+
+
+def _balls(wanted: np.ndarray, rng: np.random.Generator, count: int) -> list[np.ndarray]:
+    """Give ellipsoids that have their middles in an object."""
+    voxels = np.argwhere(wanted)
+    grids = np.ogrid[tuple(slice(0, n) for n in wanted.shape)]
+    made = []
+    for _ in range(count):
+        centre, radii = voxels[int(rng.integers(len(voxels)))], rng.uniform(3, 16, 3)
+        made.append(
+            sum(((g - c) / r) ** 2 for g, c, r in zip(grids, centre, radii, strict=True)) < 1
+        )
+    return made

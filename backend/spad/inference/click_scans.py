@@ -15,7 +15,9 @@ from scipy import ndimage
 from spad.data.channels import one_phase
 from spad.device import choose
 from spad.errors import SpadError
-from spad.inference.click_model import ClickModel, ClickScan, click_scan, organ_part
+from spad.inference.click_canvas import organ_part
+from spad.inference.click_input import ClickScan, click_scan
+from spad.inference.click_model import ClickModel
 from spad.inference.clicks import encoding
 from spad.inference.features import Encoding, Features
 from spad.progress import Progress

@@ -14,7 +14,9 @@ from spad.checkpoints import zoo
 from spad.data.model_input import one_phase, unit_channels
 from spad.device import choose
 from spad.errors import SpadError
-from spad.inference.click_model import ClickModel, ClickScan, click_scan, organ_part
+from spad.inference.click_canvas import organ_part
+from spad.inference.click_input import ClickScan, click_scan
+from spad.inference.click_model import ClickModel
 from spad.inference.features import Encoding, Features
 from spad.inference.models import loaded
 from spad.progress import Progress, silent

@@ -127,6 +127,8 @@ class Encoding:
             self._left.remove(at)
             self._look(at, weight, place)
             yield self.count - len(self._left)
+        if self.features.complete:  # by a second pass that came in between two windows
+            return
         self.features.complete = True
         self.features._best = None
         del self._maps, self._organs, self._map_weight, self._weight

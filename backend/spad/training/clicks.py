@@ -38,6 +38,8 @@ ROUNDS = (0.4, 0.3, 0.2, 0.1)
 """Probability of 1, 2, ... rounds in a step."""
 REGION_SHARE = 0.2
 """Of the samples that start with a box or a lasso instead of a click."""
+CLICKED, WRONG = 0.2, 0.3
+"""Weights of the cross entropy around clicks, and where the object to be corrected is wrong."""
 JUDGED = (1, 3)
 """Clicks after which a validation looks."""
 
@@ -136,8 +138,10 @@ class ClickTask(JudgedTask):
             with torch.no_grad():
                 self._answer(prompted)
             prompted.click(exact=False)
-        logits = self.model(prompted.inputs(), prompted.features(), batch.da)[:, 0].float()
-        return click_loss(logits, batch.wanted), {}
+        inputs = prompted.inputs()
+        logits = self.model(inputs, prompted.features(), batch.da)[:, 0].float()
+        _, positive, negative, _, _, before, *_ = inputs.unbind(1)
+        return click_loss(logits, batch.wanted, positive + negative, before), {}
 
     def sample(self, batch: ClickBatch) -> np.ndarray:
         """Scan, what is meant and what the model finds after three clicks."""
@@ -186,20 +190,35 @@ class ClickTask(JudgedTask):
         prompted.found = (logits > 0).cpu().numpy()
 
 
-def click_loss(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """Cross entropy and Dice of each sample, in equal parts: a mean over samples.
+def click_loss(
+    logits: torch.Tensor, wanted: torch.Tensor, clicked: torch.Tensor, before: torch.Tensor
+) -> torch.Tensor:
+    """Cross entropy and Dice of each sample in equal parts, and cross entropy where it matters.
+
+    Most of an object that is corrected is right already; without the last terms a decoder learns to
+    give back what it was given.
 
     Args:
         logits: (B, D, H, W).
         wanted: the same shape, booleans.
+        clicked: the same shape, the marks of all clicks: where a person has said what is right.
+        before: the same shape, 0 or 1, the object that was to be corrected.
+
+    Returns:
+        A mean over samples.
     """
     target = wanted.float()
-    entropy = F.binary_cross_entropy_with_logits(logits, target)
-    chance = torch.sigmoid(logits)
     axes = (1, 2, 3)
+    entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    wrong = (before != target).float()
+
+    def over(weight: torch.Tensor) -> torch.Tensor:
+        return (entropy * weight).sum(axes) / weight.sum(axes).clamp(min=1)
+
+    chance = torch.sigmoid(logits)
     overlap = (chance * target).sum(axes)
     dice = (2 * overlap + 1) / (chance.sum(axes) + target.sum(axes) + 1)
-    return entropy + (1 - dice).mean()
+    return (entropy.mean(axes) + 1 - dice + CLICKED * over(clicked) + WRONG * over(wrong)).mean()
 
 
 def known_scans(recipe: Recipe, scans: Cohort, progress: Progress) -> list[KnownScan]:

@@ -7,13 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 import spad
 from spad.checkpoints.card import Card
 from spad.checkpoints.file import save
 from spad.data.model_input import unit_channels
 from spad.errors import SpadError
-from spad.inference.click_model import ClickModel, click_scan
+from spad.inference.click_canvas import about
+from spad.inference.click_input import Before, click_scan, told
+from spad.inference.click_model import ClickModel
 from spad.inference.click_scans import open_scan
 from spad.inference.clicks import ClickSession
 from spad.inference.features import Encoding
@@ -167,9 +170,35 @@ def test_every_prompt_finds_its_place(clicker: str, kind: str) -> None:
         assert session.session.objects["thing"].prompts == (made,)
 
 
-def test_a_lasso_holds_its_inside(clicker: str) -> None:
-    from spad.inference.click_model import told
+@pytest.mark.parametrize("positive", [True, False])
+def test_a_click_changes_what_it_is_about(positive: bool) -> None:
+    """The decoder moves the whole edge and changes two places; one of them was clicked."""
+    small = np.zeros((30, 30, 60), bool)
+    small[8:22, 8:22, 8:40] = True
+    large = ndimage.binary_dilation(small)
+    large[10:20, 10:20, 2:8] = large[10:20, 10:20, 41:50] = True
+    before, after = (small, large) if positive else (large, small)
+    made = about(np.array([[15, 15, 45]]), positive, before, after)
+    clicked, other = (slice(11, 19), slice(11, 19), slice(42, 50)), (slice(10, 20),) * 2
+    assert made[clicked].all() == positive
+    assert made[clicked].any() == positive
+    assert np.array_equal(made[(*other, slice(2, 8))], before[(*other, slice(2, 8))])
+    assert np.array_equal(made[:, :8], before[:, :8])
+    assert np.array_equal(about(np.array([[15, 15, 45]]), not positive, before, after), before)
 
+
+def test_the_piece_that_is_meant_is_looked_at(clicker: str) -> None:
+    scan, _ = scan_with(BOX)
+    known = click_scan(scan, ClickModel(clicker, torch.device("cpu")).card)
+    mask = np.zeros(scan.array.shape, bool)
+    mask[5:9, 5:9, 5:9] = mask[30:36, 40:50, 50:52] = True
+    before = Before(Part((0, 0, 0), mask), known)
+    for voxel, size in (((7, 7, 7), (4, 4, 4)), ((28, 44, 51), (6, 10, 2))):
+        place = known.canonical(np.array([voxel]))[0]
+        assert sorted(np.ptp(before.piece(place), axis=0)) == sorted(size)
+
+
+def test_a_lasso_holds_its_inside(clicker: str) -> None:
     scan, _ = scan_with(BOX)
     model = ClickModel(clicker, torch.device("cpu"))
     known = click_scan(scan, model.card)
@@ -195,6 +224,13 @@ def test_features_are_those_of_the_segmenter_whole_and_in_order(home: Path, clic
     total = work.features.organs.int().sum(0)
     assert int(total.min()) >= 253
     assert int(total.max()) <= 257
+    other = Encoding(network, card, unit, {1: "block"})
+    for number, _ in enumerate(other.windows()):
+        if number == 1:  # a second pass overtakes the first
+            list(other.windows())
+    torch.testing.assert_close(
+        other.features.organs.float(), work.features.organs.float(), atol=1, rtol=0
+    )
 
 
 def test_an_automatic_organ_is_what_segment_gives(clicker: str) -> None:

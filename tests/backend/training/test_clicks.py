@@ -73,6 +73,19 @@ def test_the_loss_is_lowest_where_all_is_right() -> None:
     wanted = torch.zeros(2, 4, 4, 4, dtype=torch.bool)
     wanted[:, 1:3] = True
     right = torch.where(wanted, 9.0, -9.0)
-    losses = [float(click_loss(x, wanted)) for x in (right, right * 0, -right)]
+    nowhere = torch.zeros(wanted.shape)
+
+    def loss(x: torch.Tensor, clicked: torch.Tensor, before: torch.Tensor) -> float:
+        return float(click_loss(x, wanted, clicked, before))
+
+    losses = [loss(x, nowhere, wanted.float()) for x in (right, right * 0, -right)]
     assert losses[0] < 0.01 < losses[1] < losses[2]
-    assert np.isfinite(float(click_loss(right, torch.zeros_like(wanted))))
+    assert np.isfinite(float(click_loss(right, torch.zeros_like(wanted), nowhere, nowhere)))
+    wrong = right.clone()
+    wrong[:, 1, 1, 1] *= -1
+    here, before = nowhere.clone(), wanted.float()
+    here[:, 1, 1, 1] = 1
+    before[:, 1, 1, 1] = 0
+    anywhere = loss(wrong, nowhere, wanted.float())
+    assert loss(wrong, here, wanted.float()) > anywhere + 1
+    assert loss(wrong, nowhere, before) > anywhere + 1
