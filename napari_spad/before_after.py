@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from spad.checkpoints import zoo
 from spad.errors import SpadError
 from spad.training import runs
@@ -28,6 +30,14 @@ class Trial:
     run: Path
     before: str
     case: runs.RunCase
+
+    @property
+    def scan_name(self) -> str:
+        """What the held-out scan's layer was called; the number in front of a file is ours."""
+        name = self.case.name.rpartition("/")[2]
+        parts = name.split("_", 2)
+        ours = len(parts) == 3 and parts[0].isdecimal() and len(parts[0]) == 4
+        return parts[2] if ours else name
 
     def model(self, side: str) -> str:
         """Name the model before or after, as a request for the worker takes it."""
@@ -82,6 +92,22 @@ class Comparison:
             if name in compared
         ]
 
+    def alike(self) -> dict[str, float]:
+        """Give the Dice between both models' labels of each organ that the person did not draw.
+
+        Both models number their labels alike.
+        """
+        before, after = (np.ravel(self.found[side].array) for side in SIDES)
+        most = 1 + max(self.found[SIDES[0]].label_names or {0: ""})
+        both = np.bincount(before[before == after], minlength=most)
+        either = np.bincount(before, minlength=most) + np.bincount(after, minlength=most)
+        drawn = set((self.drawn.label_names or {}).values())
+        return {
+            name: float(2 * both[label] / either[label])
+            for label, name in (self.found[SIDES[0]].label_names or {}).items()
+            if name not in drawn and either[label]
+        }
+
     def _dice(self, side: str) -> dict[str, float]:
         """Give the Dice of each label that a model knows."""
         known = set(_known(self.trial.model(side), self.scan.modality))
@@ -119,6 +145,18 @@ def load(trial: Trial) -> Comparison:
     drawn = read(trial.case.labels, labels=True)
     names = drawn.label_names or trial.case.label_names
     return Comparison(trial, scan, replace(drawn, label_names=names), step=best_step(trial.run))
+
+
+def mean_rows(comparisons: Sequence[Comparison]) -> list[Row]:
+    """Give each label's mean Dice over the scans on which a person drew it, before and after."""
+    found: dict[str, list[Row]] = {}
+    for comparison in comparisons:
+        for row in comparison.rows():
+            found.setdefault(row.name, []).append(row)
+    return [
+        Row(name, mean([row.before for row in rows]), mean([row.after for row in rows]))
+        for name, rows in found.items()
+    ]
 
 
 def best_step(run: Path) -> int | None:

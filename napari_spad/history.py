@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
@@ -83,6 +84,11 @@ class History:
     def can_redo(self) -> bool:
         """Whether there is a step to redo."""
         return bool(self._undone)
+
+    @property
+    def steps(self) -> tuple[_Step, ...]:
+        """What was done and is not undone, the oldest first."""
+        return tuple(self._done)
 
     @property
     def undo_text(self) -> str:
@@ -222,6 +228,15 @@ class _Step:
     pieces: list[_Piece] = field(default_factory=list)
     by_hand: bool = False
     """Whether it is a stroke with one of napari's tools."""
+
+    @cached_property
+    def labels(self) -> frozenset[int]:
+        """Labels that got voxels, or lost some to the background."""
+        found: set[int] = set()
+        for piece in self.pieces:
+            before, after = piece.before(), piece.after()
+            found.update(np.unique(np.where(after == 0, before, after)).tolist())
+        return frozenset(found - {0})
 
     def joined(self, time: int = 0) -> _Joined | None:
         """Give all its changed voxels along the last three axes; None if there are none.

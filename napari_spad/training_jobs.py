@@ -48,7 +48,7 @@ class Plan:
     """What to train.
 
     Attributes:
-        recipe: a key of `RECIPES`.
+        recipe: the name of one.
         data: folders of scans.
         preset: the model's size.
         minutes: how long, or None.

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtWidgets import QButtonGroup, QComboBox, QPushButton, QWidget
 
-from napari_spad import grids, jobs, layers, view
-from napari_spad.before_after import SIDES, Comparison, Row, Trial, load, mean, trials
-from napari_spad.widgets import threads
+from napari_spad import grids, layers, view
+from napari_spad.before_after import Comparison, Row, Trial, mean, trials
 from napari_spad.widgets.choosers import is_scan
 from napari_spad.widgets.figure_table import FigureTable
 from napari_spad.widgets.forms import column, row, text
 from napari_spad.widgets.job_dock import add_layer
+from napari_spad.widgets.judging import Judge
 from napari_spad.widgets.organs import number
 from spad.volumes.axes import to_canonical
 from spad.volumes.colors import readable
-from spad.worker.messages import Compare, Segment
 
 if TYPE_CHECKING:
     from napari import Viewer
-
-    from spad.worker.messages import Request
 
 DRAWN = "drawn"
 _SHOWN = {DRAWN: "Your labels", "before": "Before", "after": "After"}
@@ -60,8 +56,7 @@ class BeforeAfter(QWidget):
         self._run: Path | None = None
         self._trials: list[Trial] = []
         self._result: Comparison | None = None
-        self._loading = False
-        self._job: jobs.RunningJob | None = None
+        self._judge = Judge(self)
         self._shown: dict[str, Any] = {}
         self._cases = QComboBox()
         self.button = QPushButton()
@@ -69,6 +64,9 @@ class BeforeAfter(QWidget):
         self.table = DiceTable()
         self.switches = {side: QPushButton(words) for side, words in _SHOWN.items()}
         self._lay_out()
+        self._judge.said.connect(self._say)
+        self._judge.refused.connect(self._say)
+        self._judge.done.connect(lambda found: self._show(found[0]))
         self.button.clicked.connect(self.compare)
         self._cases.currentIndexChanged.connect(self._case_chosen)
         for side, switch in self.switches.items():
@@ -98,7 +96,7 @@ class BeforeAfter(QWidget):
         self._run, self._trials = run, found
         self._cases.blockSignals(True)
         self._cases.clear()
-        self._cases.addItems([_name_of(trial) for trial in found])
+        self._cases.addItems([trial.scan_name for trial in found])
         self._cases.blockSignals(False)
         self._cases.setVisible(len(found) > 1)
         self._case_chosen()
@@ -109,14 +107,12 @@ class BeforeAfter(QWidget):
         if trial is None or self.is_busy:
             return
         self._forget()
-        self._loading = True
-        self._say("Reading the held-out scan ...")
-        threads.run(lambda: load(trial), self._loaded, self._stop)
+        self._judge.start([trial])
 
     @property
     def is_busy(self) -> bool:
         """Whether it is comparing."""
-        return self._loading or self._job is not None
+        return self._judge.is_busy
 
     @property
     def result(self) -> Comparison | None:
@@ -145,61 +141,18 @@ class BeforeAfter(QWidget):
         return self._trials[index] if 0 <= index < len(self._trials) else None
 
     def _case_chosen(self, index: int = 0) -> None:
-        if self._job is not None:
-            job, self._job = self._job, None
-            job.leave()
-        self._loading = False
+        self._judge.leave()
         self._forget()
         trial = self._trial
         self.setVisible(trial is not None)
         if trial is not None:
-            self.button.setText(f"Compare before and after on {_name_of(trial)}")
+            self.button.setText(f"Compare before and after on {trial.scan_name}")
             self._say("")
 
     def _forget(self) -> None:
         self._result, self._shown = None, {}
         self.table.hide()
         self._switch_row.hide()
-
-    def _loaded(self, result: Comparison) -> None:
-        if result.trial is not self._trial or not self._loading:
-            return  # another run or scan was chosen meanwhile
-        self._loading = False
-        self._segment(SIDES[0], result)
-
-    def _segment(self, side: str, result: Comparison) -> None:
-        def found(labels: Any) -> None:
-            result.found[side] = labels
-            request = Compare(labels, result.drawn)
-            self._begin(request, f"Judging {who}", lambda r: judged(r))
-
-        def judged(report: Any) -> None:
-            result.reports[side] = report
-            if side == SIDES[0]:
-                self._segment(SIDES[1], result)
-            else:
-                self._show(result)
-
-        modality = result.scan.modality
-        who = result.trial.before if side == SIDES[0] else "the new model"
-        request = Segment(result.scan, model=result.trial.model(side), modality=modality)
-        self._begin(request, f"Segmenting with {who}", found)
-
-    def _begin(self, request: Request, title: str, done: Callable[[Any], None]) -> None:
-        job = jobs.run(self, request, title)
-        self._say(f"{title} ...")
-        job.progressed.connect(lambda _, words: self._say(f"{title}: {words}"))
-        for ended in (job.failed, job.died):
-            ended.connect(self._stop)
-        job.cancelled.connect(lambda: self._stop("Cancelled."))
-
-        def succeeded(value: Any) -> None:
-            self._job = None
-            done(value)
-
-        job.succeeded.connect(succeeded)
-        self._job = job
-        job.start()
 
     def _show(self, result: Comparison) -> None:
         self._result = result
@@ -208,16 +161,12 @@ class BeforeAfter(QWidget):
         self._switch_row.show()
         trial = result.trial
         words = (
-            f"Dice with your labels on {_name_of(trial)}, which was not learnt from: "
+            f"Dice with your labels on {trial.scan_name}, which was not learnt from: "
             f"{trial.before}, and this run at step {result.step}."
         )
         if result.step == 0:
             words += " Nothing since was better on held-out scans: train longer, or on more scans."
         self._say(words)
-
-    def _stop(self, sentence: str) -> None:
-        self._loading, self._job = False, None
-        self._say(sentence)
 
     def _say(self, words: str) -> None:
         self.words.setText(words)
@@ -229,7 +178,7 @@ class BeforeAfter(QWidget):
         for layer in self._viewer.layers:
             if is_scan(layer) and _is_same(layers.scan_volume(layer), result.scan):
                 return layer
-        return add_layer(self._viewer, layers.to_layer(result.scan, _name_of(result.trial)))
+        return add_layer(self._viewer, layers.to_layer(result.scan, result.trial.scan_name))
 
     def _labels_layer(self, side: str, result: Comparison, scan: Any) -> Any:
         if self._shown.get(side) not in self._viewer.layers:
@@ -239,13 +188,6 @@ class BeforeAfter(QWidget):
                 self._viewer, layers.to_layer(labels, name, role=f"{side} training")
             )
         return self._shown[side]
-
-
-def _name_of(trial: Trial) -> str:
-    """Name a held-out scan as its layer was called; the number in front was ours."""
-    name = trial.case.name.rpartition("/")[2]
-    parts = name.split("_", 2)
-    return parts[2] if len(parts) == 3 and parts[0].isdecimal() and len(parts[0]) == 4 else name
 
 
 def _is_same(one: Any, other: Any) -> bool:

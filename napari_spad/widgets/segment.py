@@ -19,6 +19,7 @@ from napari_spad.widgets.click_part import ClickPart
 from napari_spad.widgets.comparison import Comparison
 from napari_spad.widgets.edit_row import EditRow
 from napari_spad.widgets.forms import Form, Section, line, row, text
+from napari_spad.widgets.improve import ImprovePart
 from napari_spad.widgets.job_dock import JobDock
 from napari_spad.widgets.notices import follow
 from napari_spad.widgets.organ_table import OrganTable
@@ -84,6 +85,7 @@ class SegmentDock(JobDock):
         self.setMinimumWidth(_WIDTH)
         self._measuring = QuietJob(self, self._measuring_work)
         self._connect_results()
+        self.improve.use_again()
         self._organs_chosen(self.organs.layer)
 
     def add_options(self, form: Form) -> None:
@@ -95,6 +97,14 @@ class SegmentDock(JobDock):
         self.click_section = Section("Click", self.click, unfolded=False)
         layout.addWidget(self.click_section)
         layout.addWidget(Section("Edit by hand", self.edit, unfolded=False))
+        self.improve = ImprovePart(
+            self.models,
+            lambda: self.organs.layer,
+            lambda: None if self.organs.layer is None else self._scan_under(self.organs.layer),
+            lambda: self.click.session,
+        )
+        self.improve_section = Section("Learn from corrections", self.improve, unfolded=False)
+        layout.addWidget(self.improve_section)
         layout.addWidget(line())
         chooser = row(QLabel("Organs of"), self.organs)
         chooser.setStretch(1, 1)
@@ -198,6 +208,9 @@ class SegmentDock(JobDock):
         self.click.switched.connect(self._clicking)
         self.click.objects.locked.connect(lambda *_: self._show_table())
         self.table.changed.connect(self.click.show_locks)
+        self.table.changed.connect(self.improve.look_soon)
+        self.click.objects.locked.connect(self.improve.look_soon)
+        self.improve.called.connect(self.improve_section.unfold)
         picker = ClickPicker(
             self._viewer, lambda: None if self.click.on else self.organs.layer, self.select
         )
@@ -231,6 +244,7 @@ class SegmentDock(JobDock):
         self._figures = {}
         self.comparison.show_organs(layer)
         self.click.show_labels(layer)
+        self.improve.show_labels(layer)
         self._show_table()
         self.selection.setText(_NO_ORGANS if layer is None else _HINT)
         if layer is None:

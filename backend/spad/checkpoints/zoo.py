@@ -169,6 +169,32 @@ def install(path: str | Path, name: str) -> Entry:
     return _entry(target, name)
 
 
+def set_aside(name: str) -> Path:
+    """Move an installed model to where no list shows it and `bring_back` finds it.
+
+    Raises:
+        SpadError: there is no such model, it ships with the package, or it cannot be moved.
+    """
+    entry = find(name)
+    if entry.origin == "shipped":
+        raise SpadError(f"'{name}' ships with the package and stays; choose an installed model.")
+    return _move(entry.path, aside(name))
+
+
+def bring_back(name: str) -> Entry:
+    """Install a model again that was set aside.
+
+    Raises:
+        SpadError: none of that name was, the name is taken by now, or it cannot be moved.
+    """
+    return _entry(_move(aside(name), place_for(name)), name)
+
+
+def aside(name: str) -> Path:
+    """Give the file in which a model of that name is kept once it is set aside."""
+    return spad_home() / "models" / "aside" / (name + SUFFIX)
+
+
 def export(name: str | Path, path: str | Path) -> Path:
     """Copy a model to a file of one's own; a file that is there stays.
 
@@ -216,6 +242,17 @@ def _model_of_run(run: Path) -> Path:
         f"The folder {run} holds no finished checkpoint; expected the folder of a training run "
         "with 'checkpoints/last'; choose another one or train longer."
     )
+
+
+def _move(source: Path, target: Path) -> Path:
+    make_folder(target.parent)
+    try:
+        return source.replace(target)
+    except OSError as error:
+        raise SpadError(
+            f"{source} cannot be moved to {target} ({error.strerror or error}); expected a model "
+            "file and a folder that may be written; check that both are there."
+        ) from error
 
 
 def _copy(source: Path, target: Path) -> None:

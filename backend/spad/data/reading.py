@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import psutil
@@ -39,6 +39,7 @@ def prepare(
     *,
     with_labels: bool,
     phantom_count: int = 0,
+    label_names: Mapping[int, str] | None = None,
     seed: int = 0,
     progress: Progress = silent,
 ) -> Cohort:
@@ -53,6 +54,7 @@ def prepare(
         contract: intensity contracts and working spacing.
         with_labels: leave out scans without labels and number the labels of all sources by name.
         phantom_count: made-up abdomens to add, CT and MR in turn.
+        label_names: labels that are there whatever the sources have, id to name; others follow.
         seed: that of the run; phantoms take theirs from it.
         progress: told after each scan.
 
@@ -60,7 +62,8 @@ def prepare(
         SpadError: a scan cannot be read, labels or channels lie on another grid, scans have
             different numbers of channels, or nothing is left to train on.
     """
-    names = _numbering(sources, phantom_count) if with_labels else {}
+    known = {name: number for number, name in (label_names or {}).items()}
+    names = _numbering(sources, phantom_count, known) if with_labels else {}
     folders = [source for source in sources if isinstance(source, Folder)]
     stores = [source for source in sources if isinstance(source, Store)]
     cases = [(f, c) for f in folders for c in f.cases if c.labels is not None or not with_labels]
@@ -119,8 +122,10 @@ def _too_large(rows: Sequence[Row]) -> bool:
     return sum(row.nbytes for row in rows) >= psutil.virtual_memory().available / 2
 
 
-def _numbering(sources: Sequence[Folder | Store], phantom_count: int) -> dict[str, int]:
-    names: dict[str, int] = {}
+def _numbering(
+    sources: Sequence[Folder | Store], phantom_count: int, known: Mapping[str, int]
+) -> dict[str, int]:
+    names = dict(known)
     listed: list[dict[int, str]] = []
     for source in sources:
         if isinstance(source, Folder):

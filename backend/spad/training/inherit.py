@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 
 from spad.checkpoints import zoo
 from spad.checkpoints.card import Card
@@ -36,6 +37,25 @@ def inherited(recipe: Recipe) -> Recipe | None:
     return dataclasses.replace(
         recipe, model=network | channels, data=_contract(recipe.data, entry.card)
     )
+
+
+def lasting(recipe: Recipe) -> Card | None:
+    """Give the card of the model whose labels and modalities a run's model keeps, if it does.
+
+    Raises:
+        SpadError: there is no such model.
+    """
+    if not recipe.same_labels or recipe.init is None:
+        return None
+    return zoo.find(recipe.init).card
+
+
+def modality_labels(kept: Card, own: Mapping[str, Sequence[int]]) -> dict[str, list[int]]:
+    """Join the labels that count for a modality in a model that is kept, and in a run's scans."""
+    return {
+        modality: sorted({*ids, *own.get(modality, ())})
+        for modality, ids in kept.modality_labels.items()
+    }
 
 
 def with_heritage(card: Card, init: str | None) -> Card:

@@ -139,6 +139,8 @@ class Recipe:
         tokenizer: for "mim", the name of the frozen tokenizer.
         segmenter: for "clicks", the name of the model whose features of a scan it takes.
         mask_ratio: for "mim", the fraction of tokens hidden.
+        same_labels: the model keeps all labels and modalities of `init`, also such as no
+            scan has.
         model: the model's constructor arguments.
         sources: folders of scans.
     """
@@ -150,6 +152,7 @@ class Recipe:
     tokenizer: str = "tokenizer-tiny"
     segmenter: str | None = None
     mask_ratio: float = 0.55
+    same_labels: bool = False
     precision: str = "auto"
     model: dict[str, Any] = field(default_factory=dict)
     data: DataOptions = field(default_factory=DataOptions)

@@ -26,7 +26,7 @@ from spad.progress import Progress, silent
 from spad.training import runs
 from spad.training.clicks import ClickTask, known_scans, segmenter_hash
 from spad.training.engine import fit
-from spad.training.inherit import with_heritage
+from spad.training.inherit import lasting, modality_labels, with_heritage
 from spad.training.mim import MaskedImageTask
 from spad.training.planning import planned, with_channels
 from spad.training.ranks import Follower, Ranks
@@ -194,11 +194,13 @@ def _working_spacing(recipe: Recipe) -> dict[str, Any] | None:
 
 def cohort(recipe: Recipe, sources: Sequence[Folder | Store], progress: Progress) -> Cohort:
     """Decode the scans that a recipe trains on and is validated on."""
+    kept = lasting(recipe)
     return prepare(
         [fewer_labels(source, recipe.data.label_ratio, recipe.seed) for source in sources],
         Contract(model_contracts(recipe.data.ct_range), _working_spacing(recipe)),
         with_labels=recipe.task in LABELLED,
         phantom_count=recipe.data.phantoms,
+        label_names=None if kept is None else kept.labels,
         seed=recipe.seed,
         progress=progress,
     )
@@ -254,8 +256,13 @@ def _task(recipe: Recipe, scans: Cohort, known: Sequence[KnownScan]) -> Task:
 def _card(recipe: Recipe, scans: Cohort) -> Card:
     contracts = model_contracts(recipe.data.ct_range)
     segmenting = recipe.task == "segmentation"
+    kept = lasting(recipe)
+    counting = scans.modality_labels() if segmenting else {}
+    if kept is not None:
+        counting = modality_labels(kept, counting)
     if segmenting:
-        contracts = {m: contracts.get(m, contracts["*"]) for m in scans.modalities()}
+        modalities = scans.modalities() if kept is None else kept.intensity
+        contracts = {m: contracts.get(m, contracts["*"]) for m in modalities}
     card = Card(
         kind=KINDS[recipe.task],
         name=f"{recipe.task}-{recipe.preset}",
@@ -267,7 +274,7 @@ def _card(recipe: Recipe, scans: Cohort) -> Card:
         tokenizer=recipe.tokenizer if recipe.task == "mim" else None,
         segmenter=recipe.segmenter if recipe.task == "clicks" else None,
         labels=scans.label_names,
-        modality_labels=scans.modality_labels() if segmenting else {},
+        modality_labels=counting,
         provenance={
             "preset": recipe.preset,
             "data": sorted(scan.name for scan in scans.part(validation=False) if not scan.phantom),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,14 @@ from spad.checkpoints import file, zoo
 from spad.checkpoints.card import Card
 from spad.data.cohort import model_contracts
 from spad.errors import SpadError
+from spad.models.clicker import FEATURE_LEVEL
 from spad.models.segmenter import Segmenter
 from spad.phantoms import LABELS
 from spad.training import runs
 from spad.training.inherit import inherited
 from spad.training.recipe import resolve
 from spad.training.start import train
+from spad.volumes.files import read, write
 
 ARCHITECTURE = {
     "vit": {"dim": 32, "depth": 4, "heads": 2},
@@ -106,6 +109,12 @@ def test_a_damaged_list_of_scans_is_told(tmp_path: Path) -> None:
 def test_only_the_weights_that_are_named_learn(init: str, folder: Path, tmp_path: Path) -> None:
     overrides = {"schedule.first_look": "1000", "data.phantoms": "0"}
     run = train("improve", [folder], tmp_path / "run", steps=2, init=init, overrides=overrides)
+    scan = torch.rand(1, 1, 32, 32, 32)
+    ours, theirs = (file.load(zoo.find(name).path)[0].eval() for name in (run, init))
+    with torch.no_grad():
+        maps, others = ours.decoder_maps(scan, 0), theirs.decoder_maps(scan, 0)
+    assert torch.equal(maps[FEATURE_LEVEL], others[FEATURE_LEVEL]), "clicks stand on these"
+    assert not torch.equal(maps[0], others[0])
     before = file.load(init)[0].state_dict()
     after = file.load(zoo.find(run).path)[0].state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
@@ -120,3 +129,37 @@ def test_only_the_weights_that_are_named_learn(init: str, folder: Path, tmp_path
             init=init,
             overrides={**overrides, "optimiser.trained": "[nose]"},
         )
+
+
+@pytest.mark.parametrize("preset", ["tiny", "small", "base"])
+def test_an_improved_model_is_taught_gently_whatever_its_size(preset: str) -> None:
+    recipe = resolve("improve", preset)
+    assert recipe.optimiser.trained == ["heads", "decoder.ups.0"]
+    assert (recipe.schedule.steps, recipe.schedule.validate_every) == (300, 50)
+    assert recipe.same_labels
+    assert recipe.data.plan
+
+
+def test_labels_and_modalities_that_nobody_corrected_stay(
+    init: str, folder: Path, tmp_path: Path
+) -> None:
+    """Only the liver is known, under another number than the model's."""
+    place = tmp_path / "corrections"
+    place.mkdir()
+    number = next(number for number, name in LABELS.items() if name == "liver")
+    for scan in range(2):
+        shutil.copy(folder / f"img{scan}.nii.gz", place)
+        labels = read(folder / f"label{scan}.nii.gz", labels=True)
+        liver = (labels.array == number).astype("uint8")
+        write(labels.with_array(liver, label_names={1: "liver"}), place / f"label{scan}.nii.gz")
+        (place / f"label{scan}.labels.json").unlink(missing_ok=True)
+    (place / "labels.json").write_text('{"1": "liver"}')
+    overrides = {"schedule.first_look": "1000"}
+    run = train("improve", [place], tmp_path / "run", steps=1, init=init, overrides=overrides)
+    card, source = zoo.find(run).card, zoo.find(init).card
+    assert card.labels == source.labels
+    assert set(card.intensity) == set(source.intensity)
+    assert card.label_names("CT") == card.label_names("MR") == source.label_names()
+    assert runs.read_cases(run)[0].label_names == {1: "liver"}
+    other = train("folder", [place], tmp_path / "other", steps=1, init=init, overrides=overrides)
+    assert zoo.find(other).card.labels == {1: "liver"}
