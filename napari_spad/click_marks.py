@@ -24,6 +24,9 @@ _ADDS, _TAKES, _DOUBT = "#31d843", "#ff3b30", "#ffd60a"
 _NEAR_PIXELS = 9.0
 _LINE_MM = 1.2
 _MOST_DRAWN = 1000
+_FAR = 10_000.0
+"""Where the corner of the scan is in the layers: napari draws a dot at their zero on a slice that
+has no point, which is to lie out of sight."""
 
 
 class ClickMarks:
@@ -50,14 +53,16 @@ class ClickMarks:
         self._start = np.asarray(scan.translate, float)[-3:]
         # one size of voxel along all axes keeps marks round; the coarsest leaves sliders alone
         self._unit = float(self.scale.max())
+        self._zero = self._start - _FAR * self._unit
         self._numbers: list[int] = []
+        self._places = np.empty((0, 3))
         self._busy = False
         self._prompts: tuple[Prompt, ...] = ()
         active = viewer.layers.selection.active
         look = {
             "ndim": 3,
             "scale": [self._unit] * 3,
-            "translate": self._start,
+            "translate": self._zero,
             "units": ["mm"] * 3,
             "axis_labels": list(grids.AXIS_LABELS),
             "metadata": {grids.KEY: {"role": ROLE}},
@@ -93,12 +98,13 @@ class ClickMarks:
         places = [self._world(prompts[n].voxels)[0] for n in self._numbers]
         colors = [_ADDS if prompts[n].positive else _TAKES for n in self._numbers]
         if doubt is not None:
-            places.append(np.asarray(doubt) * self.scale / self._unit)
+            places.append(np.asarray(doubt) * self.scale / self._unit + _FAR)
             colors.append(_DOUBT)
         self._busy = True
         try:
             self.points.selected_data = set()
-            self.points.data = np.array(places).reshape(-1, 3)
+            self._places = np.array(places, float).reshape(-1, 3)
+            self.points.data = self._places.copy()
             if places:
                 self.points.face_color = colors
             if tuple(prompts) != self._prompts:
@@ -112,26 +118,21 @@ class ClickMarks:
         if not self._numbers:
             return None
         shown = [axis - (len(event.position) - 3) for axis in event.dims_displayed]
-        at = (np.asarray(event.position)[-3:] - self._start) / self._unit
+        at = (np.asarray(event.position)[-3:] - self._zero) / self._unit
         away = np.asarray(self.points.data)[: len(self._numbers)] - at
         hidden = [axis for axis in range(3) if axis not in shown]
         beside = np.abs(away[:, hidden]).max(axis=1) > 0.5
-        zoom = self._viewer.scene.camera.zoom * self._unit
+        zoom = event.camera_zoom * self._unit
         pixels = np.where(beside, np.inf, np.linalg.norm(away[:, shown], axis=1) * zoom)
         best = int(pixels.argmin())
         return self._numbers[best] if pixels[best] <= _NEAR_PIXELS else None
 
     def draw(self, tool: str, world: list[np.ndarray]) -> None:
         """Show what is being drawn; nothing when that ends."""
-        places = np.array([(one[-3:] - self._start) / self._unit for one in world]).reshape(-1, 3)
-        prompts = self._prompts
-        self._show_lines(prompts)
-        if len(places) < 2:
-            return
-        if tool == "box":
+        places = np.array([(one[-3:] - self._zero) / self._unit for one in world]).reshape(-1, 3)
+        if tool == "box" and len(places):
             places = _rectangle(places[0], places[-1])
-        kind = "polygon" if tool == "box" else "path"
-        self.lines.add([places], shape_type=kind, **self._pen([_DOUBT]))
+        self._show_lines(self._prompts, [places] if len(places) > 1 else [])
 
     def show_first(self, told: tuple[int, Part] | None, color: Any = None) -> None:
         """Show a first answer in its place, or hide it."""
@@ -173,7 +174,7 @@ class ClickMarks:
         return any(one is not None and itself(layer) is itself(one) for one in ours)
 
     def _world(self, voxels: Sequence[Sequence[int]]) -> np.ndarray:
-        return self._turned.index(voxels) * self.scale / self._unit
+        return self._turned.index(voxels) * self.scale / self._unit + _FAR
 
     def _pen(self, colors: list[str]) -> dict[str, Any]:
         return {
@@ -182,22 +183,25 @@ class ClickMarks:
             "edge_width": _LINE_MM / self._unit,
         }
 
-    def _show_lines(self, prompts: Sequence[Prompt]) -> None:
-        shapes: list[tuple[np.ndarray, str, str]] = []
+    def _show_lines(self, prompts: Sequence[Prompt], drawn: Sequence[np.ndarray] = ()) -> None:
+        # all are paths: napari fails to fill an outline that it sees from its edge
+        paths = list(drawn)
+        colors = [_DOUBT] * len(drawn)
         for one in prompts:
-            color = _ADDS if one.positive else _TAKES
             places = self._world(one.voxels)
+            more: list[np.ndarray] = []
             if one.kind == "box":
-                shapes += [(face, "polygon", color) for face in _faces(places)]
+                more = _faces(places)
             elif one.kind == "lasso":
-                shapes.append((places, "polygon", color))
+                more = [np.vstack([places, places[:1]])]
             elif one.kind == "scribble" and 1 < len(places) <= _MOST_DRAWN and _is_path(one):
-                shapes.append((places, "path", color))
+                more = [places]
+            paths += more
+            colors += [_ADDS if one.positive else _TAKES] * len(more)
         if len(self.lines.data):
             self.lines.data = []
-        if shapes:
-            data, kinds, colors = (list(one) for one in zip(*shapes, strict=True))
-            self.lines.add(data, shape_type=kinds, **self._pen(colors))
+        if paths:
+            self.lines.add(paths, shape_type="path", **self._pen(colors))
 
     def _edited(self, event: Any) -> None:
         """Hear of what a person does with napari's tools, once napari is done with it."""
@@ -206,20 +210,34 @@ class ClickMarks:
         action = str(getattr(event.action, "value", event.action))
         if self._busy or action not in ("added", "changed", "removed"):
             return
-        touched = [int(n) % (len(self._numbers) + 1) for n in event.data_indices]
+        # a tool in the dock of three planes gives all points anew
+        data, known = np.array(self.points.data), self._places
+        places = (data - _FAR) * self._unit / self.scale
+        touched = _touched(known, data)
         numbers = [self._numbers[n] for n in touched if n < len(self._numbers)]
-        data = np.array(self.points.data)
-        places = data * self._unit / self.scale
 
         def tell() -> None:
-            if action == "removed" and numbers:
-                self.deleted.emit(numbers)
-            elif action == "changed" and numbers:
-                self.moved.emit(numbers[0], places[touched[0]])
-            elif action == "added" and len(places):
+            if len(data) > len(known):
                 self.added.emit(places[-1])
+            elif len(data) < len(known) and numbers:
+                self.deleted.emit(numbers)
+            elif numbers:
+                self.moved.emit(numbers[0], places[touched[0]])
 
         QTimer.singleShot(0, tell)
+
+
+def _touched(before: np.ndarray, after: np.ndarray) -> list[int]:
+    """Tell which of some points were moved or deleted; the others keep their order."""
+    if len(before) == len(after):
+        return np.flatnonzero((before != after).any(axis=1)).tolist()
+    gone, rest = [], after.tolist()
+    for n, place in enumerate(before.tolist()):
+        if rest and rest[0] == place:
+            rest.pop(0)
+        else:
+            gone.append(n)
+    return gone
 
 
 def _is_path(prompt: Prompt) -> bool:
@@ -229,17 +247,17 @@ def _is_path(prompt: Prompt) -> bool:
 
 
 def _rectangle(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Give the corners of a rectangle between two places on a slice."""
+    """Give a way around a rectangle between two places on a slice."""
     flat = int(np.abs(other - one).argmin())
     first, second = (axis for axis in range(3) if axis != flat)
-    corners = np.tile(one, (4, 1))
-    corners[:, first] = one[first], one[first], other[first], other[first]
-    corners[:, second] = one[second], other[second], other[second], one[second]
+    corners = np.tile(one, (5, 1))
+    corners[:, first] = one[first], one[first], other[first], other[first], one[first]
+    corners[:, second] = one[second], other[second], other[second], one[second], one[second]
     return corners
 
 
 def _faces(ends: np.ndarray) -> list[np.ndarray]:
-    """Give the faces of a box between two opposite corners: one where it is flat."""
+    """Give ways around the faces of a box between two opposite corners: one where it is flat."""
     low, high = ends.min(axis=0), ends.max(axis=0)
     flat = np.flatnonzero(high == low)
     if len(flat):

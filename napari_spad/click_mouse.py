@@ -41,19 +41,21 @@ class ClickMouse:
         refuse: Callable[[str], None],
     ) -> None:
         self.on, self.tool = False, TOOLS[0]
-        self._viewer = viewer
+        self.drawing = False
+        """Whether the button that is held draws, or moves a mark."""
         self._tell, self._draw, self._grab, self._drop = tell, draw, grab, drop
         self._refuse = refuse
         self._callbacks = viewer.mouse_drag_callbacks
-        self._callbacks.append(self._press)
+        self._callbacks.append(self.press)
 
     def stop(self) -> None:
         """Listen no more."""
         self.on = False
-        if self._press in self._callbacks:
-            self._callbacks.remove(self._press)
+        if self.press in self._callbacks:
+            self._callbacks.remove(self.press)
 
-    def _press(self, viewer: Any, event: Any) -> Generator[None, None, None]:
+    def press(self, viewer: Any, event: Any) -> Generator[None, None, None]:
+        """Follow a button from its press to its release, as a callback of napari's."""
         active = viewer.layers.selection.active
         painting = active is not None and str(active.mode) not in ("pan_zoom", "transform")
         if not self.on or painting or event.button not in (1, 2):
@@ -66,16 +68,17 @@ class ClickMouse:
                 self._refuse("Click in a slice, not in 3D: Ctrl+Y goes back to slices.")
             return
         grabbed = self._grab(event) if event.button == 1 else None
-        draws = self.tool != "point" or grabbed is not None
+        self.drawing = self.tool != "point" or grabbed is not None
         camera = viewer.scene.camera
         before = camera.mouse_pan, camera.mouse_zoom
-        if draws:
+        if self.drawing:
             camera.mouse_pan = camera.mouse_zoom = False
         try:
             yield from self._drag(event, positive, modifiers, grabbed)
         finally:
-            if draws:
+            if self.drawing:
                 camera.mouse_pan, camera.mouse_zoom = before
+            self.drawing = False
 
     def _drag(
         self, event: Any, positive: bool, modifiers: set[str], grabbed: int | None
@@ -107,6 +110,15 @@ class ClickMouse:
 
     def _is_still(self, event: Any) -> bool:
         return bool(np.linalg.norm(np.array(event.pos) - self._start) <= _STILL_PIXELS)
+
+
+def clicking(viewer: Any) -> ClickMouse | None:
+    """Give what the clicks in a viewer go to at present, or None."""
+    for call in viewer.mouse_drag_callbacks:
+        mouse = getattr(call, "__self__", None)
+        if isinstance(mouse, ClickMouse) and mouse.on:
+            return mouse
+    return None
 
 
 def drawn(places: np.ndarray) -> np.ndarray:

@@ -850,6 +850,22 @@ def _segmenter_labels(entry: Entry, modality: str | None) -> dict[str, int]:
     return {name: label for label, name in card.label_names(modality).items()}
 
 
+def lacking(entry: Entry) -> str:
+    """Say that a clicker's segmenter is not here; "" if it is, or none is needed."""
+    from spad.checkpoints import zoo
+
+    if entry.card.segmenter is None:
+        return ""
+    try:
+        zoo.find(entry.card.segmenter)
+    except SpadError:
+        return (
+            f"'{entry.name}' works with the segmenter '{entry.card.segmenter}', which is not here; "
+            "import it with 'spad models import', or choose another model for clicks."
+        )
+    return ""
+
+
 def organ_names(entry: Entry, modality: str | None) -> list[str]:
     """Give the names of the organs that a clicker knows by name."""
     return list(_segmenter_labels(entry, modality))

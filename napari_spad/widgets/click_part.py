@@ -15,7 +15,7 @@ from qtpy.QtWidgets import QButtonGroup, QFileDialog, QPushButton, QVBoxLayout, 
 from napari_spad import click_files, layers, locks, notify, plausible, view
 from napari_spad.click_marks import ClickMarks
 from napari_spad.click_mouse import ClickMouse, drawn
-from napari_spad.click_session import ClickSession, organ_names
+from napari_spad.click_session import ClickSession, lacking, organ_names
 from napari_spad.keys import CLICK_KEYS, click_action, key_of
 from napari_spad.naming import name_label
 from napari_spad.organ_layers import itself, on_same_grid
@@ -44,6 +44,7 @@ _HINTS = {
     "box": "Drag a box on a slice; Shift+drag on another slice makes it reach from there to here.",
     "lasso": "Drag around the object on a slice.",
 }
+_IN_PLANES = "The same works in Three planes; there, Ctrl+click moves only the cross."
 _parts: WeakSet[ClickPart] = WeakSet()
 
 
@@ -56,7 +57,7 @@ class ClickPart(QWidget):
     """
 
     labels_made = Signal(object)
-    """A labels layer was made for the objects."""
+    """A labels layer was made for the objects, or taken again."""
     switched = Signal(bool)
     """Clicking was switched on or off."""
 
@@ -181,7 +182,7 @@ class ClickPart(QWidget):
             if on:
                 labels = self._labels()
                 if labels is None or not on_same_grid(labels, self._scan):
-                    labels = self._make_labels()
+                    labels = self._labels_before() or self._make_labels()
                 self._open_session(labels)
                 self._viewer.layers.selection.active = self._scan
         except SpadError as error:
@@ -193,6 +194,14 @@ class ClickPart(QWidget):
             self.close_marks()
         self.switched.emit(on)
         self._show()
+
+    def _labels_before(self) -> Any:
+        """Give the labels on which the scan's objects were found before, or None."""
+        found = [one.layer for one in self._saves if one.scan is itself(self._scan)]
+        if not found:
+            return None
+        self.labels_made.emit(found[-1])
+        return found[-1]
 
     def _make_labels(self) -> Any:
         volume = layers.scan_volume(self._scan)
@@ -213,11 +222,14 @@ class ClickPart(QWidget):
         entry = self.models.entry
         if entry is None:
             raise SpadError("There is no model for clicks on such scans; train or import one.")
+        if why := lacking(entry):
+            raise SpadError(why)
         found = None
         for one in self._saves:
             if one.layer is own and one.scan is itself(self._scan) and one.phase == phase:
                 found = one
-        if found is not None and not self._is_current(found):
+        # one that has begun on the labels of a kept session knows nothing of its prompts
+        if found is not None and (kept is not None or not self._is_current(found)):
             self._drop_session(found)
             found = None
         if found is None:
@@ -380,12 +392,15 @@ class ClickPart(QWidget):
         session, entry = self.session, self.models.entry
         if session is None or entry is None or entry.path == session.entry.path:
             return False
+        why = lacking(entry)
         if any(step["step"] in ("prompt", "again", "dropped") for step in session.log):
-            self.models.setCurrentText(session.entry.name)
-            self._refuse(
+            why = (
                 f"This session was made with '{session.entry.name}', and one session has one "
                 f"model; save it, and start '{entry.name}' on other labels."
             )
+        if why:
+            self.models.setCurrentText(session.entry.name)
+            self._refuse(why)
             return True
         self._drop_session(session)
         self._open_session(session.layer)
@@ -408,6 +423,7 @@ class ClickPart(QWidget):
             return
         prompts = list(session.objects[session.active].prompts)
         try:
+            self._check_phase()
             place = session.turned.voxel(index)
             prompts[number] = Prompt("point", (place,), prompts[number].positive)
             session.change_prompts(session.active, prompts)
@@ -814,7 +830,7 @@ class ClickPart(QWidget):
             button.setEnabled(not why)
             button.setToolTip(f"{_HINTS[name]} Key: {key_of(click_action(name)) or 'none'}")
         self.new_button.setEnabled(not why)
-        self.hint.setText(why or (_HINTS[self.tool] if self.on else ""))
+        self.hint.setText(why or (f"{_HINTS[self.tool]} {_IN_PLANES}" if self.on else ""))
         self.hint.setVisible(bool(self.hint.text()))
         has = session is not None
         for button in (self.undo_button, self.redo_button, self.doubt_button, self.save_button):

@@ -56,7 +56,7 @@ class ObjectList(QTreeWidget):
         self.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
         self.setToolTip(
             "Click an object to go on with it; unfold it to see its prompts: Delete removes the "
-            "selected one"
+            "selected prompt, or empties the selected object"
         )
         self.customContextMenuRequested.connect(self._menu)
         self.itemClicked.connect(self._clicked)
@@ -126,7 +126,12 @@ class ObjectList(QTreeWidget):
     def keyPressEvent(self, event: QKeyEvent | None) -> None:
         item = self.currentItem()
         if event is not None and event.key() in (Qt.Key.Key_Delete, Qt.Key.Key_Backspace):
-            if item is not None and item.parent() is not None:
+            if item is None:
+                return
+            if item.parent() is None:
+                name = item.data(NAME, Qt.ItemDataRole.UserRole)
+                _soon(lambda: self.erased.emit(name))
+            else:
                 told = _prompt_of(item)
                 _soon(lambda: self.removed.emit(*told))
             return

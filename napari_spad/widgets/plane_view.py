@@ -17,6 +17,7 @@ from qtpy.QtCore import QEvent, QObject, QPointF, QRectF, QSize, Qt, Signal
 from qtpy.QtGui import QColor, QFont, QPainter, QPainterPath, QPen
 from qtpy.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
 
+from napari_spad.click_mouse import ClickMouse, clicking
 from napari_spad.planes import Planes, shown_axes
 from napari_spad.view import PLANES
 from napari_spad.widgets.notices import notices
@@ -45,7 +46,9 @@ _ENDS = (Qt.Key.Key_Return, Qt.Key.Key_Enter, Qt.Key.Key_Escape)
 
 _HINT = (
     "Click or drag: move the cross (with Ctrl while painting). Wheel, arrow keys: leaf. "
-    "Ctrl + wheel: zoom. Middle button, or Shift + drag: pan. Double-click: enlarge."
+    "Ctrl + wheel: zoom. Middle button, or Shift + drag: pan. Double-click: enlarge.\n"
+    "While Click of the Segment dock is on, a click adds, a right click or Alt + click takes away, "
+    "and the cross goes there. Drag or Ctrl + click: the cross alone. Ctrl + double-click: enlarge."
 )
 
 
@@ -187,7 +190,9 @@ class PlaneView(QWidget):
         elif kind == QEvent.Type.MouseButtonRelease:
             return self._release()
         elif kind == QEvent.Type.MouseButtonDblClick and self._looking:
-            self.enlarge.emit()
+            # two quick clicks are clicks
+            if self._clicking is None or _has(event, Qt.KeyboardModifier.ControlModifier):
+                self.enlarge.emit()
             return True
         return False
 
@@ -196,6 +201,11 @@ class PlaneView(QWidget):
         """Whether the mouse has nothing else to do here, like painting."""
         active = self.planes.viewer.layers.selection.active
         return active is None or str(active.mode) == "pan_zoom"
+
+    @property
+    def _clicking(self) -> ClickMouse | None:
+        """What clicks go to, while they make prompts."""
+        return clicking(self.planes.viewer) if self._looking else None
 
     def _key(self, event: QKeyEvent) -> bool:
         if event.key() in _ENDS and not self._looking:
@@ -234,10 +244,13 @@ class PlaneView(QWidget):
 
     def _press(self, event: QMouseEvent) -> bool:
         left = event.button() == Qt.MouseButton.LeftButton
-        shift = event.modifiers() & Qt.KeyboardModifier.ShiftModifier
-        if event.button() == Qt.MouseButton.MiddleButton or (left and shift and self._looking):
+        mouse = self._clicking
+        extends = mouse is not None and mouse.tool == "box"
+        pans = left and self._looking and not extends
+        pans = pans and _has(event, Qt.KeyboardModifier.ShiftModifier)
+        if event.button() == Qt.MouseButton.MiddleButton or pans:
             self._pan_from = event.position()
-        elif left and event.modifiers() & Qt.KeyboardModifier.ControlModifier:
+        elif left and _has(event, Qt.KeyboardModifier.ControlModifier):
             self._crossing = True
             self.planes.move_cross(self.place_at(event.position()))
         else:
@@ -265,6 +278,10 @@ class PlaneView(QWidget):
     def _drag(self, model: Any, event: Any) -> Generator[None, None, None]:
         """Move the cross, and let the main viewer's callbacks know of the click."""
         event.handled = True  # the camera would pan
+        mouse = self._clicking
+        if mouse is not None:
+            yield from self._click(mouse, event)
+            return
         if event.button != 1 or "Alt" in event.modifiers:
             return
         looking = self._looking
@@ -287,6 +304,14 @@ class PlaneView(QWidget):
             yield
         for one in told:
             mouse_release_callbacks(one, event.__wrapped__)
+
+    def _click(self, mouse: ClickMouse, event: Any) -> Generator[None, None, None]:
+        """Make a prompt; the cross goes along unless something is drawn."""
+        for _ in mouse.press(self.planes.viewer, event):
+            if not mouse.drawing:
+                self.planes.move_cross(event.position)
+            self._tell_place(event.position)
+            yield
 
     def _hover(self, model: Any, event: Any) -> None:
         """Let what reads the mouse's place in the main viewer read it here."""
@@ -371,6 +396,10 @@ class Marks(QWidget):
         bottom_left = Qt.AlignmentFlag.AlignBottom | Qt.AlignmentFlag.AlignLeft
         words = f"{number} / {count}"
         _write(painter, box, bottom_left, words, _TITLE_POINTS, COLORS[plane])
+
+
+def _has(event: Any, modifier: Qt.KeyboardModifier) -> bool:
+    return bool(event.modifiers() & modifier)
 
 
 def _write(painter: QPainter, box: QRectF, side: Any, words: str, points: int, color: str) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import npe2
@@ -116,6 +118,76 @@ def dock(viewer: object, qtbot: object) -> Callable[[str], object]:
     return open_dock
 
 
+@pytest.fixture(scope="session")
+def clicker(small_models):
+    """Make a clicker that draws a ball where it is told, and less where it is told not to."""
+    import torch
+
+    from spad.checkpoints.card import Card
+    from spad.checkpoints.file import save
+    from spad.data.cohort import model_contracts
+    from spad.models.clicker import INPUTS, Clicker
+
+    width = 4
+    network = Clicker(8, channels=(width, 4, 4, 4))
+    first, last = network.encoder[0], network.ups[0].mix
+    with torch.no_grad():
+        for one in network.parameters():
+            if one.ndim > 1:
+                one.zero_()
+        for name, weight in {"positive": 1, "previous": 1, "negative": -3}.items():
+            first.conv1.weight[0, INPUTS.index(name), 1, 1, 1] = weight
+        first.conv2.weight[0, 0, 1, 1, 1] = 1
+        last.conv1.weight[0, width, 1, 1, 1] = 1
+        last.conv2.weight[0, 0, 1, 1, 1] = 1
+        network.head.weight[0, 0] = 1
+        network.head.bias[0] = -1
+    path = small_models / "models" / "small-clicks.safetensors"
+    card = Card(
+        "clicker",
+        "small-clicks",
+        architecture={},
+        intensity=model_contracts(),
+        segmenter="small-organs",
+        licence="none",
+    )
+    save(path, network, card)
+    return path
+
+
+@pytest.fixture
+def scan(viewer, ct_phantom):
+    """Show the CT phantom."""
+    from napari_spad import layers
+
+    data, kwargs, _ = layers.to_layer(ct_phantom.image, "ct")
+    return viewer.add_image(data, **kwargs)
+
+
+@pytest.fixture
+def part(viewer, clicker, scan, dock):
+    """The Click part of the Segment dock, switched on."""
+    from napari_spad import click_files
+
+    shutil.rmtree(click_files.folder(), ignore_errors=True)
+    widget = dock("Segment")
+    made = widget.click
+    made.models.setCurrentText("small-clicks")
+    made.button.click()
+    settle()
+    assert made.on, made.status.text()
+    return made
+
+
+@pytest.fixture
+def deep(ct_phantom):
+    """Give the index, along the layer's axes, of a voxel deep inside an organ."""
+    from napari_spad import layers
+
+    data, *_ = layers.to_layer(ct_phantom.labels, "truth", role="labels")
+    return lambda label: inside(np.asarray(data), label)
+
+
 def settle(seconds: float = 0.2) -> None:
     """Let Qt draw."""
     from qtpy.QtWidgets import QApplication
@@ -187,3 +259,63 @@ def inside(labels: np.ndarray, label: int) -> np.ndarray:
 
     depth = ndimage.distance_transform_edt(np.pad(labels == label, 1))[1:-1, 1:-1, 1:-1]
     return np.array(np.unravel_index(int(depth.argmax()), labels.shape))
+
+
+def mouse(viewer, world, *more, view=None, button="left", alt=False, shift=False, ctrl=False):
+    """Click on a place, or drag from there through others; `view` is one of the three planes."""
+    from qtpy.QtCore import QPoint, Qt
+    from qtpy.QtTest import QTest
+    from qtpy.QtWidgets import QApplication
+
+    pressed = Qt.MouseButton.RightButton if button == "right" else Qt.MouseButton.LeftButton
+    keys = Qt.KeyboardModifier.NoModifier
+    for held, key in ((alt, "Alt"), (shift, "Shift"), (ctrl, "Control")):
+        keys = keys | getattr(Qt.KeyboardModifier, f"{key}Modifier") if held else keys
+    places = (world, *more)
+    if view is None:
+        canvases = [
+            w for w in QApplication.allWidgets() if type(w).__name__.startswith("CanvasBackend")
+        ]
+        canvas = next(w for w in canvases if w.isVisible())
+        points = [QPoint(*reversed(pixel_of(viewer, one))) for one in places]
+    else:
+        canvas = view.native
+        points = [view.pixel_of(one[-3:]).toPoint() for one in places]
+    QTest.mouseMove(canvas, points[0])
+    settle(0.05)
+    QTest.mousePress(canvas, pressed, keys, points[0])
+    for one, other in pairwise(points):
+        for share in (0.25, 0.5, 0.75, 1):
+            step = one + (other - one) * share
+            _move(canvas, step, pressed, keys)
+            settle(0.02)
+    QTest.mouseRelease(canvas, pressed, keys, points[-1])
+    settle(0.05)
+
+
+def _move(canvas, at, button, keys):
+    """Move with a button held: QTest forgets the button."""
+    from qtpy.QtCore import QEvent, QPointF
+    from qtpy.QtGui import QMouseEvent
+    from qtpy.QtWidgets import QApplication
+
+    place = QPointF(at)
+    everywhere = QPointF(canvas.mapToGlobal(at))
+    event = QMouseEvent(QEvent.Type.MouseMove, place, everywhere, button, button, keys)
+    QApplication.sendEvent(canvas, event)
+
+
+def beside(index, *step):
+    return tuple(int(n) for n in np.add(index, step))
+
+
+def answered(part, seconds=60):
+    wait_for(lambda: not part.session.busy and not part.session.waiting, seconds)
+    settle(0.05)
+
+
+def show(viewer, scan, index):
+    world = np.array(scan.data_to_world(index))
+    viewer.dims.set_point(0, world[0])
+    settle(0.05)
+    return world

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -14,126 +12,9 @@ from spad.prompts.session import Session
 from spad.prompts.session_file import read_record, replay
 from spad.worker import messages
 
-from .conftest import inside, pixel_of, settle, wait_for
+from .conftest import answered, beside, mouse, settle, show, wait_for
 
 LIVER, SPLEEN = 6, 1
-
-
-@pytest.fixture(scope="session")
-def clicker(small_models):
-    """Make a clicker that draws a ball where it is told, and less where it is told not to."""
-    import torch
-
-    from spad.checkpoints.card import Card
-    from spad.checkpoints.file import save
-    from spad.data.cohort import model_contracts
-    from spad.models.clicker import INPUTS, Clicker
-
-    width = 4
-    network = Clicker(8, channels=(width, 4, 4, 4))
-    first, last = network.encoder[0], network.ups[0].mix
-    with torch.no_grad():
-        for one in network.parameters():
-            if one.ndim > 1:
-                one.zero_()
-        for name, weight in {"positive": 1, "previous": 1, "negative": -3}.items():
-            first.conv1.weight[0, INPUTS.index(name), 1, 1, 1] = weight
-        first.conv2.weight[0, 0, 1, 1, 1] = 1
-        last.conv1.weight[0, width, 1, 1, 1] = 1
-        last.conv2.weight[0, 0, 1, 1, 1] = 1
-        network.head.weight[0, 0] = 1
-        network.head.bias[0] = -1
-    path = small_models / "models" / "small-clicks.safetensors"
-    card = Card(
-        "clicker",
-        "small-clicks",
-        architecture={},
-        intensity=model_contracts(),
-        segmenter="small-organs",
-        licence="none",
-    )
-    save(path, network, card)
-    return path
-
-
-@pytest.fixture
-def scan(viewer, ct_phantom):
-    data, kwargs, _ = layers.to_layer(ct_phantom.image, "ct")
-    return viewer.add_image(data, **kwargs)
-
-
-@pytest.fixture
-def part(viewer, clicker, scan, dock):
-    """The Click part of the Segment dock, switched on."""
-    shutil.rmtree(click_files.folder(), ignore_errors=True)
-    widget = dock("Segment")
-    made = widget.click
-    made.models.setCurrentText("small-clicks")
-    made.button.click()
-    settle()
-    assert made.on, made.status.text()
-    return made
-
-
-@pytest.fixture
-def deep(ct_phantom):
-    """Give the index, along the layer's axes, of a voxel deep inside an organ."""
-    data, *_ = layers.to_layer(ct_phantom.labels, "truth", role="labels")
-    return lambda label: inside(np.asarray(data), label)
-
-
-def mouse(viewer, world, *more, button="left", alt=False, shift=False):
-    """Click on a place, or drag from there through others."""
-    from qtpy.QtCore import QPoint, Qt
-    from qtpy.QtTest import QTest
-    from qtpy.QtWidgets import QApplication
-
-    canvases = [
-        w for w in QApplication.allWidgets() if type(w).__name__.startswith("CanvasBackend")
-    ]
-    canvas = next(w for w in canvases if w.isVisible())
-    pressed = Qt.MouseButton.RightButton if button == "right" else Qt.MouseButton.LeftButton
-    keys = Qt.KeyboardModifier.AltModifier if alt else Qt.KeyboardModifier.NoModifier
-    keys = Qt.KeyboardModifier.ShiftModifier if shift else keys
-    points = [QPoint(*reversed(pixel_of(viewer, one))) for one in (world, *more)]
-    QTest.mouseMove(canvas, points[0])
-    settle(0.05)
-    QTest.mousePress(canvas, pressed, keys, points[0])
-    for one, other in pairwise(points):
-        for share in (0.25, 0.5, 0.75, 1):
-            step = one + (other - one) * share
-            _move(canvas, step, pressed, keys)
-            settle(0.02)
-    QTest.mouseRelease(canvas, pressed, keys, points[-1])
-    settle(0.05)
-
-
-def _move(canvas, at, button, keys):
-    """Move with a button held: QTest forgets the button."""
-    from qtpy.QtCore import QEvent, QPointF
-    from qtpy.QtGui import QMouseEvent
-    from qtpy.QtWidgets import QApplication
-
-    place = QPointF(at)
-    everywhere = QPointF(canvas.mapToGlobal(at))
-    event = QMouseEvent(QEvent.Type.MouseMove, place, everywhere, button, button, keys)
-    QApplication.sendEvent(canvas, event)
-
-
-def beside(index, *step):
-    return tuple(int(n) for n in np.add(index, step))
-
-
-def answered(part, seconds=60):
-    wait_for(lambda: not part.session.busy and not part.session.waiting, seconds)
-    settle(0.05)
-
-
-def show(viewer, scan, index):
-    world = np.array(scan.data_to_world(index))
-    viewer.dims.set_point(0, world[0])
-    settle(0.05)
-    return world
 
 
 def played_again(part, record):

@@ -109,16 +109,14 @@ class Worker:
             written.append(reference.file)
             return reference
 
+        def show(first: Any) -> None:
+            self._send(messages.Partial(start.job, messages.pack(first, put)))
+            written.clear()  # the client takes them, however the job ends
+
         try:
             request = messages.unpack(start.request, self._map, {})
             with turns.taken() if request.needs_device else nullcontext():
-                value = perform(
-                    request,
-                    self._reporter(start.job),
-                    lambda first: self._send(
-                        messages.Partial(start.job, messages.pack(first, put))
-                    ),
-                )
+                value = perform(request, self._reporter(start.job), show)
             answer: Any = messages.Result(start.job, messages.pack(value, put), held_memory())
         except Cancelled:
             answer = messages.Stopped(start.job)
