@@ -274,9 +274,8 @@ def organ_part(
     chance = rest[number].clone()
     rest[number] = 0
     margin = chance - rest.amax(0)
-    if at is not None:
-        near = ndimage.binary_dilation(likely[part], np.ones((3, 3, 3)))
-        margin[torch.from_numpy(~near)] = -1
+    near = ndimage.binary_dilation(likely[part], np.ones((3, 3, 3)))
+    margin[torch.from_numpy(~near)] = -1
     spacing = np.array(scan.spacing) * ratio
     patch = Patch(
         ((first + last) / 2) * ratio - 0.5,

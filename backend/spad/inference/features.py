@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from spad.data.model_input import UnitChannels
 from spad.device import inference
 from spad.inference.body import Slices, holds_tissue, tissue
 from spad.inference.models import parameters_device
+from spad.inference.pieces import drop_small_pieces
 from spad.inference.sweep import window_side
 from spad.models.clicker import FEATURE_LEVEL
 from spad.models.sac import level_factors
@@ -38,6 +39,8 @@ class Features:
         names: id -> name of the labels.
         seen: (D, H, W) booleans, where a window has been.
         complete: whether all windows have been looked at.
+        least_piece: index into `ids` to the share of its largest piece that a piece of an organ
+            must have to count; see `spad.inference.pieces`.
     """
 
     maps: torch.Tensor
@@ -46,13 +49,19 @@ class Features:
     names: dict[int, str]
     seen: torch.Tensor
     complete: bool = False
+    least_piece: dict[int, float] = field(default_factory=dict)
     _best: np.ndarray | None = None
 
     @property
     def best(self) -> np.ndarray:
-        """The likeliest class of each voxel, (D, H, W) uint8, an index into `ids`."""
+        """The likeliest class of each voxel, (D, H, W) uint8, an index into `ids`.
+
+        Once all has been looked at without an organ's small pieces.
+        """
         if self._best is None or not self.complete:
             self._best = self.organs.argmax(0).to(torch.uint8).numpy()
+            if self.complete:
+                drop_small_pieces(self._best, self.least_piece)
         return self._best
 
     @property
@@ -105,6 +114,9 @@ class Encoding:
             ids,
             names,
             torch.zeros(size, dtype=torch.bool),
+            least_piece={
+                n: card.least_piece[i] for n, i in enumerate(ids) if i in card.least_piece
+            },
         )
 
     def windows(self, near: Sequence[float] = (0.5, 0.5, 0.5)) -> Iterator[int]:

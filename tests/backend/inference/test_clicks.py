@@ -19,7 +19,7 @@ from spad.inference.click_input import Before, click_scan, told
 from spad.inference.click_model import ClickModel
 from spad.inference.click_scans import open_scan
 from spad.inference.clicks import ClickSession
-from spad.inference.features import Encoding
+from spad.inference.features import Encoding, Features
 from spad.inference.models import loaded
 from spad.models.clicker import INPUTS, Clicker
 from spad.prompts.part import Part
@@ -239,6 +239,23 @@ def test_an_automatic_organ_is_what_segment_gives(clicker: str) -> None:
         session.start("block")
         by_clicks = session.labels.array > 0
     assert dice(by_clicks, spad.segment(scan, model="block").array > 0) > 0.98
+
+
+def test_small_pieces_of_an_automatic_organ_do_not_count() -> None:
+    organs = torch.zeros(2, 10, 20, 20, dtype=torch.uint8)
+    organs[0] = 255
+    for box in (
+        (slice(2, 8), slice(2, 8), slice(2, 8)),
+        (slice(4, 6), slice(14, 16), slice(14, 16)),
+    ):
+        organs[0][box], organs[1][box] = 0, 255
+    seen = torch.ones(organs.shape[1:], dtype=torch.bool)
+    known = Features(torch.zeros(1, 5, 10, 10), organs, [0, 7], {7: "block"}, seen)
+    known.least_piece = {1: 0.5}
+    assert known.best[5, 15, 15] == 1
+    known.complete, known._best = True, None
+    assert known.best[5, 15, 15] == 0
+    assert known.best[5, 5, 5] == 1
 
 
 def test_a_first_click_on_an_automatic_organ_gives_that_piece(clicker: str) -> None:
