@@ -97,6 +97,7 @@ def viewer(home: Path, make_napari_viewer_proxy: Callable) -> Iterator[object]:
     from napari_spad import jobs
 
     npe2.PluginManager.instance().discover()
+    jobs._shared.windows.clear()  # a window that an earlier test has not let go of
     model = make_napari_viewer_proxy(show=True)
     model.window.resize(1500, 950)
     yield model
