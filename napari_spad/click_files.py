@@ -112,7 +112,7 @@ class Autosave(QObject):
                 "modality": session.volume.modality,
                 "features": True,
                 "organs": True,
-                "device": session.device,
+                "device": session.answers.device,
                 "python": platform.python_version(),
                 "active": session.active,
             },

@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +56,7 @@ class Correction:
         organs: names of the labels that a person made sure of; others are unknown there.
         held_out: whether it is never learnt from.
         first_kept: when it was kept first, in seconds since 1970.
+        left_out: whether a person does not want it to be used at present.
     """
 
     folder: Path
@@ -63,6 +64,7 @@ class Correction:
     organs: tuple[str, ...]
     held_out: bool
     first_kept: float
+    left_out: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,10 +136,12 @@ def corrected(layer: Labels, objects: Iterable[Object] = ()) -> set[int]:
     """
     found = locks.locked(layer) | {one.label for one in objects if one.prompts}
     for step in history_of(layer).steps:
-        if step.payload is None or step.by_hand:
+        carried = () if step.payload is None else step.payload[1].objects.values()
+        things = [one for one in carried if one is not None]
+        if step.payload is None or step.by_hand or any(one.by_hand for one in things):
             found |= step.labels
-        elif len(step.payload[1].objects) > 1:
-            found |= {one.label for one in step.payload[1].objects.values() if one is not None}
+        elif len(carried) > 1:
+            found |= {one.label for one in things}
     return found
 
 
@@ -168,8 +172,9 @@ def keep(family: str, name: str, scan: Volume, labels: Volume) -> Correction:
     sha = scan_hash(scan)[:16]
     others = corrections(family)
     earlier = next((one for one in others if one.folder.name.startswith(f"{sha}.")), None)
-    held = sum(one.held_out for one in others)
-    wanted = (len(others) + _EACH - 1) // _EACH
+    used = [one for one in others if not one.left_out]
+    held = sum(one.held_out for one in used)
+    wanted = (len(used) + _EACH - 1) // _EACH
     number = 1 if earlier is None else int(earlier.folder.name.partition(".")[2]) + 1
     target = _folder(family) / f"{sha}.{number}"
     organs = tuple((labels.label_names or {}).values())
@@ -194,6 +199,15 @@ def keep(family: str, name: str, scan: Volume, labels: Volume) -> Correction:
     return made
 
 
+def leave_out(one: Correction, *, left_out: bool) -> None:
+    """Use a correction no more, or again; it stays on the disk.
+
+    Raises:
+        SpadError: the note beside it cannot be written.
+    """
+    jsonfile.write(one.folder / _NOTE, _note(replace(one, left_out=left_out)))
+
+
 def only(labels: Volume, names: Mapping[int, str]) -> Volume:
     """Leave of labels those that are named."""
     array = np.where(np.isin(labels.array, list(names)), labels.array, 0)
@@ -210,7 +224,8 @@ def plan(model: zoo.Entry) -> Plan:
     stamp = time.strftime("%Y%m%d-%H%M%S")
     place = zoo.spad_home() / "data" / f"corrections-{family}-{stamp}"
     folders = []
-    for number, one in enumerate(corrections(family), 1):
+    used = [one for one in corrections(family) if not one.left_out]
+    for number, one in enumerate(used, 1):
         folder = place / f"{number:04d}"
         zoo.make_folder(folder)
         for path in sorted(one.folder.iterdir()):

@@ -103,9 +103,9 @@ class RunningJob(QObject):
             self._job.cancel(_OVERTAKEN_SECONDS)
 
     def leave(self) -> None:
-        """Stop it and tell nobody any more: the window is gone."""
+        """Stop it and tell nobody any more: the dock is gone."""
         self.blockSignals(True)
-        self.cancel()
+        self.overtake()
         self._close()
 
     @property
@@ -171,7 +171,7 @@ _shared = _State()
 def run(dock: QWidget, request: Request, title: str) -> RunningJob:
     """Make a job for a dock; connect its signals, then `start` it.
 
-    When the dock's window is closed for good, the worker ends.
+    When the dock is closed for good, the job ends, and with its window the worker.
 
     Args:
         dock: whose job it is.
@@ -179,7 +179,9 @@ def run(dock: QWidget, request: Request, title: str) -> RunningJob:
         title: what napari's activity dock calls it; "" keeps it out of there (a slider's work).
     """
     _watch(dock)
-    return RunningJob(request, title)
+    job = RunningJob(request, title)
+    dock.destroyed.connect(job.leave)
+    return job
 
 
 def _watch(dock: QWidget) -> None:

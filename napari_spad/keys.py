@@ -153,6 +153,12 @@ def click_action(name: str) -> str:
     return f"napari-spad:click_{name}"
 
 
+def with_click_key(words: str, name: str) -> str:
+    """Add the key of such an action, if it has one, to what a button says."""
+    key = key_of(click_action(name))
+    return f"{words} ({key})" if key else words
+
+
 KEYS = (
     *(_window_key(number) for number in (*range(1, len(windows.CT) + 1), windows.OWN_KEY)),
     Key(TOGGLE, "Ctrl+L", "Turn image into labels or back", napari_spad_image_or_labels),

@@ -68,6 +68,7 @@ class Compare(QWidget):
         follow(self, viewer.dims.events.ndisplay, self._swipe_again)
         follow(self, viewer.layers.events.removed, self._removed)
         _comparisons.add(self)
+        self.destroyed.connect(lambda: _comparisons.discard(self))
 
     def compare(
         self,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtWidgets import QVBoxLayout
 
 from napari_spad import jobs, layers, notify
 from napari_spad.widgets.choosers import ModalityChooser, ModelChooser, ScanChooser
+from napari_spad.widgets.dock import Dock
 from napari_spad.widgets.forms import Form, column, text
 from napari_spad.widgets.notices import follow, notices
 from napari_spad.widgets.run_row import RunRow
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from spad.worker.messages import Request
 
 
-class JobDock(QWidget):
+class JobDock(Dock):
     """A dock that runs one model on one scan in the worker.
 
     A subclass says which `kind` of model and which `verb`, makes the request, adds its own
@@ -73,6 +74,10 @@ class JobDock(QWidget):
 
     def show_scan(self, layer: Layer | None) -> None:
         """Take note of another scan being chosen."""
+
+    @property
+    def working(self) -> bool:
+        return self._job is not None
 
     def run(self) -> None:
         """Start the job."""
@@ -165,6 +170,7 @@ class JobDock(QWidget):
     def _ended(self, words: str) -> None:
         self._job = None
         self.run_row.set_running(False, words)
+        self.end_if_closed()
 
 
 def report_of(value: Any) -> dict[str, Any]:

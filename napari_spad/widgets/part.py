@@ -94,7 +94,7 @@ class PartChooser(QWidget):
         dims = self._viewer.dims.events
         for event in (dims.order, dims.ndisplay):
             follow(self, event, self._show)
-        self.destroyed.connect(self._remove)
+        self.destroyed.connect(lambda: self._remove())  # PyQt calls no method of what dies
 
     def _choose(self, index: int = 0) -> None:
         wanted = self.chooser.currentText() == BOX and self._scan is not None

@@ -18,13 +18,13 @@ from qtpy.QtWidgets import (
     QPushButton,
     QTableWidget,
     QTableWidgetItem,
-    QWidget,
 )
 
 from napari_spad import keys, layers, notify, opening, start
 from napari_spad.case_queue import DONE, DOUBTFUL, NAME, OPEN, UNCERTAINTY, Case, CaseQueue
 from napari_spad.organ_layers import fits_as_organs, itself, on_same_grid
 from napari_spad.widgets import threads
+from napari_spad.widgets.dock import Dock
 from napari_spad.widgets.forms import MAIN, Chooser, column, row, text
 from napari_spad.widgets.organs import compact
 from spad.errors import SpadError
@@ -52,7 +52,7 @@ def open_next(viewer: Any) -> bool:
     return True
 
 
-class QueueDock(QWidget):
+class QueueDock(Dock):
     """Opens the scans of a folder one by one, saves their labels, and notes which are done.
 
     Labels go to `<stem>_labels.nii.gz` beside their scan, when its case is marked and, if they

@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
 
 from napari_spad import edges, grids, layers, notify, start, view
 from napari_spad.widgets.choosers import LayerChooser, ModalityChooser
+from napari_spad.widgets.dock import Dock
 from napari_spad.widgets.fit_line import FitLine
 from napari_spad.widgets.forms import Chooser, Form, column, line, row, share_height, text
 from napari_spad.widgets.geometry import FIELDS, depth_words, describe
@@ -66,7 +67,7 @@ class OpenChooser(LayerChooser):
         super()._refill(None if labels_come and self.layer is not None else event)
 
 
-class ScanDock(QWidget):
+class ScanDock(Dock):
     """Opens scans, shows how they lie, and lets a person correct what was guessed."""
 
     def __init__(self, napari_viewer: Viewer) -> None:

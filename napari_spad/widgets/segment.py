@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QCheckBox, QLabel, QPushButton, QVBoxLayout
 
 from napari_spad import layers, locks, start, view
@@ -154,12 +153,8 @@ class SegmentDock(JobDock):
         words = outcome_words(figures, report.get("seconds", {}).get("total"), where)
         return words if confidence is None else f"{words} {_UNSURE}"
 
-    def event(self, event: QEvent | None) -> bool:
-        """Give the mouse back when napari closes the dock, which takes it out of the window."""
-        closed = event is not None and event.type() == QEvent.Type.ParentChange
-        if closed and self.parentWidget() is None:
-            self.click.button.setChecked(False)
-        return super().event(event)
+    def closed(self) -> None:
+        self.click.button.setChecked(False)
 
     def select(self, label: int, *, move: bool = False) -> None:
         """Select an organ: highlight its row and say its volume and mean.

@@ -6,7 +6,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from napari.qt import QtViewer
-from qtpy.QtCore import QEvent, QSize, QTimer
+from qtpy.QtCore import QSize, QTimer
 from qtpy.QtWidgets import (
     QApplication,
     QCheckBox,
@@ -14,11 +14,11 @@ from qtpy.QtWidgets import (
     QPushButton,
     QSizePolicy,
     QVBoxLayout,
-    QWidget,
 )
 
 from napari_spad.planes import Planes
 from napari_spad.view import PLANES
+from napari_spad.widgets.dock import Dock
 from napari_spad.widgets.forms import row, share_height
 from napari_spad.widgets.plane_view import PlaneView, make_current
 
@@ -36,7 +36,7 @@ _LAYOUTS = {
 _STRETCH = 1000
 
 
-class ThreePlanesDock(QWidget):
+class ThreePlanesDock(Dock):
     """Three planes through one place, in step with the main viewer."""
 
     def __init__(self, napari_viewer: Viewer) -> None:
@@ -118,16 +118,8 @@ class ThreePlanesDock(QWidget):
         self._shut_views()
         self.views = {}
 
-    def event(self, event: QEvent | None) -> bool:
-        """Notice that napari takes the dock away, which tells its widget in no other way."""
-        if (
-            event is not None
-            and event.type() == QEvent.Type.ParentChange
-            and self.parentWidget() is None
-        ):
-            self.shut()
-            self.deleteLater()
-        return super().event(event)
+    def closed(self) -> None:
+        self.shut()
 
     def resizeEvent(self, event: QResizeEvent | None) -> None:
         super().resizeEvent(event)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from napari_spad.run_progress import progress_of
 from napari_spad.training_jobs import Curves
 from napari_spad.widgets import threads
 from napari_spad.widgets.before_after import BeforeAfter
+from napari_spad.widgets.dock import Dock
 from napari_spad.widgets.forms import Section, column, line, row, text
 from napari_spad.widgets.install_row import InstallRow
 from napari_spad.widgets.notices import follow, notices
@@ -32,7 +34,7 @@ _STEPS = 1000
 _OVERVIEW = {"loss": "loss", "lr": "learning rate"}
 
 
-class TrainDock(QWidget):
+class TrainDock(Dock):
     """Starts training as a process of its own and shows what any run has to tell."""
 
     def __init__(self, napari_viewer: Viewer) -> None:
@@ -43,6 +45,9 @@ class TrainDock(QWidget):
         self._schedule: dict[str, Any] = {}
         self._before = ""
         self._warming: jobs.RunningJob | None = None
+        self._writing = False
+        turns = self._turns = threads.Turns()
+        self.destroyed.connect(lambda: turns.next())
         self.form = TrainForm(napari_viewer)
         self.runs = RunList()
         self.bar = QProgressBar()
@@ -98,6 +103,10 @@ class TrainDock(QWidget):
         follow(self, notices.scan_changed, self.form.check)
         follow(self, notices.models_changed, self.form.offer_models)
 
+    @property
+    def working(self) -> bool:
+        return self._writing
+
     def start(self) -> None:
         """Start a run as the form says; open layers are written to files first."""
         if not self.form.from_layers:
@@ -108,12 +117,23 @@ class TrainDock(QWidget):
         except SpadError as error:
             self._refused(str(error))
             return
-        folder = training_data.new_data_folder()
+        folder, turn = training_data.new_data_folder(), self._turns.next()
         self._be_busy("Writing the open layers to files ...")
+        self._writing = True
+
+        def then(call: Callable[[Any], None]) -> Callable[[Any], None]:
+            def ended(told: Any) -> None:
+                if turn == self._turns.now:
+                    self._writing = False
+                    call(told)
+                    self.end_if_closed()
+
+            return ended
+
         threads.run(
             lambda: training_data.write_cases(cases, folder),
-            lambda folders: self._launch([str(one) for one in folders]),
-            self._refused,
+            then(lambda folders: self._launch([str(one) for one in folders])),
+            then(self._refused),
         )
 
     def refresh(self) -> None:

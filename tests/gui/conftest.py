@@ -97,7 +97,6 @@ def viewer(home: Path, make_napari_viewer_proxy: Callable) -> Iterator[object]:
     from napari_spad import jobs
 
     npe2.PluginManager.instance().discover()
-    jobs._shared.windows.clear()  # a window that an earlier test has not let go of
     model = make_napari_viewer_proxy(show=True)
     model.window.resize(1500, 950)
     yield model
@@ -163,6 +162,31 @@ def scan(viewer, ct_phantom):
 
     data, kwargs, _ = layers.to_layer(ct_phantom.image, "ct")
     return viewer.add_image(data, **kwargs)
+
+
+@pytest.fixture
+def truth(viewer, scan, ct_phantom):
+    """The phantom's true organs on it, as an opened labels file would be."""
+    from napari_spad import layers
+
+    data, kwargs, _ = layers.to_layer(ct_phantom.labels, "truth", role="labels")
+    return viewer.add_labels(data, **kwargs)
+
+
+@pytest.fixture(scope="session")
+def phantoms():
+    """Three small abdomens."""
+    from spad.phantoms import phantom
+
+    return [phantom(seed, "CT", spacing=(9.0, 5.8, 5.8), shape=(32, 64, 64)) for seed in range(3)]
+
+
+@pytest.fixture
+def own_home(home, clicker, tmp_path, monkeypatch):
+    """A SPAD_HOME of the test's own, with the small models and the clicker."""
+    shutil.copytree(home / "models", tmp_path / "models")
+    monkeypatch.setenv("SPAD_HOME", str(tmp_path))
+    return tmp_path
 
 
 @pytest.fixture
@@ -306,12 +330,36 @@ def _move(canvas, at, button, keys):
     QApplication.sendEvent(canvas, event)
 
 
+def alive(pid: int) -> bool:
+    """Whether a process is still at work."""
+    import psutil
+
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def beside(index, *step):
     return tuple(int(n) for n in np.add(index, step))
 
 
+def said() -> str:
+    """Give the last notification."""
+    from napari.utils.notifications import notification_manager
+
+    return str(notification_manager.records[-1].message)
+
+
+def given(part):
+    """Where the active object's prompts are, as indices of the layer, and whether they add."""
+    session = part.session
+    prompts = session.objects[session.active].prompts
+    return [(tuple(session.turned.index(one.voxels)[0].tolist()), one.positive) for one in prompts]
+
+
 def answered(part, seconds=60):
-    wait_for(lambda: not part.session.busy and not part.session.waiting, seconds)
+    wait_for(lambda: not part.session.busy and not part.session.answers.waiting, seconds)
     settle(0.05)
 
 

@@ -7,7 +7,7 @@ import pytest
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 
-from .conftest import answered, beside, mouse, settle
+from .conftest import answered, beside, given, mouse, settle
 from .test_three_planes import wheel
 
 LIVER = 6
@@ -26,13 +26,6 @@ def planes(part, scan, deep, dock):
 
 def world(scan, index):
     return np.array(scan.data_to_world(index))
-
-
-def given(part):
-    """Where the active object's prompts are, as indices of the layer, and whether they add."""
-    session = part.session
-    prompts = session.objects[session.active].prompts
-    return [(tuple(session.turned.index(one.voxels)[0].tolist()), one.positive) for one in prompts]
 
 
 def drawn(view, place):

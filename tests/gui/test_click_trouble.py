@@ -17,13 +17,9 @@ from qtpy.QtWidgets import QApplication, QFileDialog
 from napari_spad import jobs, layers
 from spad.prompts.session_file import read_record
 
-from .conftest import answered, beside, mouse, settle, show, wait_for
+from .conftest import answered, beside, given, mouse, said, settle, show, wait_for
 
 LIVER, SPLEEN = 6, 1
-
-
-def said():
-    return notification_manager.records[-1].message
 
 
 def clicked(viewer, scan, part, index, **how):
@@ -33,9 +29,7 @@ def clicked(viewer, scan, part, index, **how):
 
 def places(part):
     """Where the active object's points are, as indices of the layer."""
-    session = part.session
-    prompts = session.objects[session.active].prompts
-    return [tuple(session.turned.index(one.voxels)[0].tolist()) for one in prompts]
+    return [place for place, _ in given(part)]
 
 
 def test_another_time_of_a_series(viewer, part, ct_phantom, deep):
@@ -108,7 +102,9 @@ def test_layers_of_another_grid_and_3d(viewer, scan, part, mr_phantom, deep):
     viewer.layers.selection.active = other
     clicked(viewer, scan, part, beside(liver, 0, 2, 3))
     assert places(part) == [tuple(liver), beside(liver, 0, 2, 3)]
-    part._told("point", [np.array(scan.data_to_world(np.add(liver, (500, 0, 0))))], True, set())
+    part.prompts.give(
+        "point", [np.array(scan.data_to_world(np.add(liver, (500, 0, 0))))], True, set()
+    )
     assert "outside the scan" in said()
     viewer.dims.ndisplay = 3
     settle()
@@ -124,6 +120,17 @@ def test_layers_of_another_grid_and_3d(viewer, scan, part, mr_phantom, deep):
     assert np.array_equal(session.layer.data, before)
     clicked(viewer, scan, part, beside(liver, 0, 2, -3))
     assert len(places(part)) == 3
+
+
+def test_a_box_may_be_the_first_of_all_prompts(viewer, scan, part, deep):
+    liver = deep(LIVER)
+    part.press("box")
+    at = show(viewer, scan, liver)
+    mouse(viewer, at, np.array(scan.data_to_world(beside(liver, 0, 4, 5))))
+    answered(part)
+    [box] = part.session.objects["object_1"].prompts
+    assert np.array_equal(part.session.turned.index(box.voxels), [liver, beside(liver, 0, 4, 5)])
+    assert [step["step"] for step in part.session.log] == ["prompt"]
 
 
 @pytest.fixture
@@ -184,8 +191,8 @@ def test_a_worker_that_dies_during_a_click(viewer, scan, part, deep):
     clicked(viewer, scan, part, liver)
     wait_for(lambda: session.features_ready, 60)
     before = np.array(session.layer.data)
-    part._told("point", [show(viewer, scan, beside(liver, 0, 3, 3))], True, set())
-    job = session._work.job._job
+    part.prompts.give("point", [show(viewer, scan, beside(liver, 0, 3, 3))], True, set())
+    job = session.answers._work.job._job
     while not job._is_begun:
         time.sleep(0.001)
     os.kill(jobs.client().pid, signal.SIGKILL)

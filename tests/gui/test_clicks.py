@@ -12,7 +12,7 @@ from spad.prompts.session import Session
 from spad.prompts.session_file import read_record, replay
 from spad.worker import messages
 
-from .conftest import answered, beside, mouse, settle, show, wait_for
+from .conftest import answered, beside, mouse, said, settle, show, wait_for
 
 LIVER, SPLEEN = 6, 1
 
@@ -22,14 +22,15 @@ def played_again(part, record):
     session = part.session
     features = [True]
 
-    def predict(name, prompts, previous):
+    def predict(thing, previous):
         request = messages.Click(
             session.volume,
             str(session.entry.path),
             session.volume.modality,
-            name=name,
-            prompts=prompts,
+            name=thing.name,
+            prompts=thing.prompts,
             previous=previous,
+            by_prompts=thing.by_prompts,
             features=features[0],
         )
         return jobs.client().submit(request).result(60).part
@@ -116,12 +117,12 @@ def test_a_newer_click_overtakes_an_older_one(viewer, scan, part, deep):
     """Both prompts become one step."""
     session = part.session
     at = show(viewer, scan, deep(LIVER))
-    part._told("point", [at], True, set())
+    part.prompts.give("point", [at], True, set())
     assert session.active == "object_1"
     assert session.busy
     viewer.dims.set_point(0, at[0] + scan.scale[0])
-    part._told("point", [at + np.array([0, 0, 4]) * scan.scale], True, set())
-    assert len(session.unanswered("object_1")) == 2
+    part.prompts.give("point", [at + np.array([0, 0, 4]) * scan.scale], True, set())
+    assert len(session.answers.unanswered("object_1")) == 2
     answered(part)
     assert [step["step"] for step in session.log] == ["dropped", "prompt"]
     assert len(session.objects["object_1"].prompts) == 2
@@ -130,7 +131,7 @@ def test_a_newer_click_overtakes_an_older_one(viewer, scan, part, deep):
     assert not session.layer.data.any()
     assert session.objects["object_1"].prompts == ()
     # what is not answered yet is taken back first
-    part._told("point", [at], True, set())
+    part.prompts.give("point", [at], True, set())
     part.undo_button.click()
     assert not session.busy
     settle(0.5)
@@ -247,29 +248,23 @@ def test_a_session_comes_back_after_a_crash(viewer, scan, part, deep):
 
 
 def test_what_cannot_be_done_is_said_in_a_sentence(viewer, scan, part, deep):
-    from napari.utils.notifications import notification_manager
-
     session = part.session
-
-    def said():
-        return notification_manager.records[-1].message
-
     at = show(viewer, scan, deep(LIVER))
-    part._told("point", [at + 500], True, set())
+    part.prompts.give("point", [at + 500], True, set())
     assert "outside the scan" in said()
     corner = scan.data_to_world([deep(LIVER)[0], 0, 0])
-    part._told("point", [corner], True, set())
+    part.prompts.give("point", [corner], True, set())
     assert "air around the body" in said()
-    part._told("point", [at], False, set())
+    part.prompts.give("point", [at], False, set())
     assert "begin with a positive prompt" in said()
-    part._told("box", [at, at + 20], False, set())
+    part.prompts.give("box", [at, at + 20], False, set())
     assert "cannot take away" in said()
     assert not session.busy
     assert [step["step"] for step in session.log] == []
     part._choose("livver")
     assert "did you mean liver?" in part.status.text()
     scan.data = np.array(scan.data)
-    part._told("point", [at], True, set())
+    part.prompts.give("point", [at], True, set())
     assert "has other voxels" in said()
     assert not session.layer.data.any()
 
@@ -283,11 +278,11 @@ def test_odd_objects_are_told_and_repaired(viewer, scan, part, deep):
     data[tuple(slice(a - 2, a + 3) for a in right)] = label
     data[right[0], right[1] - 8, right[2]] = label
     session.history.change("Draw", tuple(slice(0, n) for n in data.shape), data)
-    wait_for(lambda: "2 pieces" in part.odd.text(), 20)
-    assert "on the patient's right, but called left" in part.odd.text()
+    wait_for(lambda: "2 pieces" in part.odd.words.text(), 20)
+    assert "on the patient's right, but called left" in part.odd.words.text()
     part.press("repair")
     assert not session.layer.data[right[0], right[1] - 8, right[2]]
-    wait_for(lambda: "pieces" not in part.odd.text(), 20)
+    wait_for(lambda: "pieces" not in part.odd.words.text(), 20)
     part.press("repair")
     assert session.active == "right_kidney"
     assert session.layer.data[tuple(right)] == session.objects["right_kidney"].label != label
@@ -315,7 +310,7 @@ def test_organs_of_the_model_become_objects(viewer, scan, part, deep, ct_phantom
     part._choose("liver")
     liver = deep(LIVER)
     before = np.array(truth.data)
-    part._told("point", [np.array(scan.data_to_world(liver))], False, set())
+    part.prompts.give("point", [np.array(scan.data_to_world(liver))], False, set())
     answered(part)
     assert truth.data[tuple(liver)] == 0
     assert np.array_equal(truth.data[before == SPLEEN], before[before == SPLEEN])

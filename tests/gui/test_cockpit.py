@@ -43,12 +43,6 @@ def home(more_models, monkeypatch):
 
 
 @pytest.fixture
-def scan(viewer, ct_phantom):
-    data, kwargs, _ = layers.to_layer(ct_phantom.image, "ct")
-    return viewer.add_image(data, **kwargs)
-
-
-@pytest.fixture
 def cockpit(viewer, scan, dock):
     """The dock with a scan that was tokenized, one picture on top of the other."""
     widget = dock("Tokenizer")

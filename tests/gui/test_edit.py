@@ -8,19 +8,13 @@ import nibabel
 import numpy as np
 import pytest
 
-from napari_spad import layers, locks
+from napari_spad import locks
 from napari_spad.history import history_of
 
-from .conftest import click, settle, wait_for
+from .conftest import click, said, settle, wait_for
 
 ORGAN = (slice(10, 22), slice(20, 40), slice(20, 40))
 ISLAND = (slice(12, 18), slice(50, 56), slice(50, 56))
-
-
-@pytest.fixture
-def scan(viewer, ct_phantom):
-    data, kwargs, _ = layers.to_layer(ct_phantom.image, "ct")
-    return viewer.add_image(data, **kwargs)
 
 
 @pytest.fixture
@@ -190,13 +184,11 @@ def draw(viewer):
 
 
 def test_a_folder_is_worked_through(viewer, dock, folder):
-    from napari.utils.notifications import notification_manager
-
     widget = dock("Case queue")
     widget.open_folder(folder)
     wait_for(lambda: here(viewer) == ["a"])
     widget.done_button.click()
-    assert "has no labels on its grid" in notification_manager.records[-1].message
+    assert "has no labels on its grid" in said()
     assert widget.queue["a.nii.gz"].state == "open"
     drawn = draw(viewer)
     history_of(drawn).change("Edit", (slice(0, 1), slice(0, 1), slice(0, 1)), 1)
@@ -225,8 +217,6 @@ def test_a_folder_is_worked_through(viewer, dock, folder):
 
 
 def test_labels_that_cannot_be_saved_keep_their_case_open(viewer, dock, folder):
-    from napari.utils.notifications import notification_manager
-
     from napari_spad.widgets.queue import open_next
 
     widget = dock("Case queue")
@@ -237,13 +227,13 @@ def test_labels_that_cannot_be_saved_keep_their_case_open(viewer, dock, folder):
     before = (folder / "b_labels.nii.gz").read_bytes()
     draw(viewer)
     widget.next()
-    assert "holds other labels of this case" in notification_manager.records[-1].message
+    assert "holds other labels of this case" in said()
     assert here(viewer) == ["b", "b_labels", "drawn"]
     viewer.layers.remove("drawn")
     (folder / "c_labels.nii.gz").mkdir()
     widget.next()
     wait_for(lambda: widget.status.text() != "Opening c.nii.gz ...")
-    assert "c_labels.nii.gz" in notification_manager.records[-1].message
+    assert "c_labels.nii.gz" in said()
     assert here(viewer) == ["b", "b_labels"], "what cannot be read leaves the case in the viewer"
     assert (folder / "b_labels.nii.gz").read_bytes() == before
     widget.next()

@@ -6,7 +6,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from .conftest import color_at, inside, picture, pixel_of, settle
+from .conftest import color_at, inside, picture, pixel_of, said, settle
 
 LIVER, SPLEEN, STOMACH = 6, 1, 7
 
@@ -121,13 +121,11 @@ def test_modality_is_asked_where_nothing_tells(viewer, dock, tmp_path):
 
 
 def test_a_broken_file_shows_a_sentence(viewer, tmp_path):
-    from napari.utils.notifications import notification_manager
-
     (tmp_path / "broken.nii.gz").write_bytes(b"nothing of use")
     viewer.open(tmp_path / "broken.nii.gz", plugin="napari-spad")
     settle()
     assert len(viewer.layers) == 0
-    assert "broken.nii.gz" in notification_manager.records[-1].message
+    assert "broken.nii.gz" in said()
 
 
 def test_the_menus_hold_the_docks(viewer):

@@ -11,7 +11,7 @@ import pytest
 from napari_spad import layers, opening, view
 from spad.volumes.files.series import Series
 
-from .conftest import settle, wait_for
+from .conftest import said, settle, wait_for
 
 
 @pytest.fixture
@@ -33,12 +33,6 @@ def open_path(widget, path):
     settle()
 
 
-def last_message():
-    from napari.utils.notifications import notification_manager
-
-    return notification_manager.records[-1].message
-
-
 def test_a_file_is_opened_and_what_is_wrong_is_a_sentence(
     viewer, widget, scan_file, tmp_path, monkeypatch
 ):
@@ -46,8 +40,8 @@ def test_a_file_is_opened_and_what_is_wrong_is_a_sentence(
     (tmp_path / "broken.nrrd").write_bytes(b"nothing of use")
     open_path(widget, tmp_path / "broken.nrrd")
     assert len(viewer.layers) == 0
-    assert "broken.nrrd" in last_message()
-    assert "Traceback" not in last_message()
+    assert "broken.nrrd" in said()
+    assert "Traceback" not in said()
     open_path(widget, scan_file)
     assert [layer.name for layer in viewer.layers] == ["scan"]
     assert widget.scans.layer == viewer.layers["scan"]
@@ -59,7 +53,7 @@ def test_a_file_is_opened_and_what_is_wrong_is_a_sentence(
 
     monkeypatch.setattr(opening, "read", fail)
     open_path(widget, scan_file)
-    assert "ZeroDivisionError: by nought" in last_message()
+    assert "ZeroDivisionError: by nought" in said()
     assert widget.opener.file_button.isEnabled()
 
 
@@ -83,7 +77,7 @@ def test_the_buttons_ask_for_a_file_and_a_folder(viewer, widget, scan_file, monk
     settle()
     widget.opener.folder_button.click()
     wait_for(lambda: not widget.opener.running, 30)
-    assert str(scan_file.parent) in last_message()
+    assert str(scan_file.parent) in said()
     assert widget.opener.folder_button.isEnabled()
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from napari_spad import edges, layers, view
 
-from .conftest import inside, picture, pixel_of, settle, wait_for
+from .conftest import inside, picture, pixel_of, said, settle, wait_for
 
 LIVER = 6
 
@@ -291,7 +291,6 @@ def test_the_selected_layer_is_saved_in_the_format_that_is_chosen(
 def test_the_format_that_is_chosen_rules_over_the_name_that_is_offered(
     viewer, dock, tmp_path, monkeypatch
 ):
-    from napari.utils.notifications import notification_manager
     from qtpy.QtWidgets import QFileDialog
 
     viewer.open_sample("napari-spad", "ct_phantom")
@@ -310,7 +309,7 @@ def test_the_format_that_is_chosen_rules_over_the_name_that_is_offered(
     before = (tmp_path / "CT_phantom.nrrd").stat().st_mtime_ns
     widget.switch.save_button.click()
     assert (tmp_path / "CT_phantom.nrrd").stat().st_mtime_ns == before
-    assert "there already" in str(notification_manager.records[-1].message)
+    assert "there already" in said()
 
 
 def test_long_names_leave_the_buttons_readable(viewer, ct, mr, dock):

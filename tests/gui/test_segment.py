@@ -9,20 +9,7 @@ import pytest
 
 from napari_spad import jobs, layers
 
-from .conftest import ORGANS, click, color_at, inside, run, settle, wait_for
-
-
-@pytest.fixture
-def scan(viewer, ct_phantom):
-    data, kwargs, _ = layers.to_layer(ct_phantom.image, "ct")
-    return viewer.add_image(data, **kwargs)
-
-
-@pytest.fixture
-def truth(viewer, scan, ct_phantom):
-    """The phantom's true organs, as an opened labels file would be."""
-    data, kwargs, _ = layers.to_layer(ct_phantom.labels, "truth", role="labels")
-    return viewer.add_labels(data, **kwargs)
+from .conftest import ORGANS, alive, click, color_at, inside, run, said, settle, wait_for
 
 
 def test_run_without_a_scan_says_why(dock):
@@ -226,15 +213,13 @@ def test_a_job_can_be_cancelled(viewer, dock):
 
 
 def test_a_failing_job_is_a_sentence(viewer, scan, dock, monkeypatch):
-    from napari.utils.notifications import notification_manager
-
     widget = dock("Segment")
     entry = widget.models.entry
     gone = entry.path.with_name("gone.safetensors")
     monkeypatch.setattr(type(widget.models), "entry", property(lambda self: _moved(entry, gone)))
     run(widget)
-    assert "gone" in notification_manager.records[-1].message
-    assert widget.run_row.status.text() == notification_manager.records[-1].message
+    assert "gone" in said()
+    assert widget.run_row.status.text() == said()
     assert widget.run_row.run_button.isEnabled()
 
 
@@ -242,6 +227,7 @@ def test_a_job_whose_worker_dies_is_offered_again(viewer, dock):
     """All that is in the viewer stays."""
     import os
     import signal
+    import time
 
     from napari.utils.notifications import notification_manager
 
@@ -249,7 +235,9 @@ def test_a_job_whose_worker_dies_is_offered_again(viewer, dock):
     before = [layer.name for layer in viewer.layers]
     widget = dock("Segment")
     widget.run_row.run_button.click()
-    wait_for(lambda: widget.run_row.bar.value() > 0, 60)
+    job = widget._job._job
+    while not job._is_begun:
+        time.sleep(0.001)
     os.kill(jobs.client().pid, signal.SIGKILL)
     wait_for(lambda: not widget.run_row.running, 30)
     record = notification_manager.records[-1]
@@ -277,14 +265,7 @@ def test_closing_the_viewer_ends_the_worker(viewer, scan, dock):
     pid = jobs.client().pid
     assert psutil.pid_exists(pid)
     viewer.close()
-    wait_for(lambda: not _alive(pid))
-
-
-def _alive(pid):
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+    wait_for(lambda: not alive(pid))
 
 
 def test_closing_a_dock_leaves_no_trace(viewer, scan, truth, dock):

@@ -15,19 +15,6 @@ LIVER, SPLEEN = 6, 1
 
 
 @pytest.fixture
-def scan(viewer, ct_phantom):
-    data, kwargs, _ = layers.to_layer(ct_phantom.image, "ct")
-    return viewer.add_image(data, **kwargs)
-
-
-@pytest.fixture
-def truth(viewer, scan, ct_phantom):
-    """The phantom's true organs, as an opened labels file would be."""
-    data, kwargs, _ = layers.to_layer(ct_phantom.labels, "truth", role="labels")
-    return viewer.add_labels(data, **kwargs)
-
-
-@pytest.fixture
 def widget(truth, dock):
     """The dock with the true organs measured."""
     made = dock("Segment")

@@ -22,18 +22,6 @@ PLANES = ("Axial", "Coronal", "Sagittal")
 
 
 @pytest.fixture
-def scan(viewer, ct_phantom):
-    data, kwargs, _ = layers.to_layer(ct_phantom.image, "ct")
-    return viewer.add_image(data, **kwargs)
-
-
-@pytest.fixture
-def truth(viewer, scan, ct_phantom):
-    data, kwargs, _ = layers.to_layer(ct_phantom.labels, "truth", role="labels")
-    return viewer.add_labels(data, **kwargs)
-
-
-@pytest.fixture
 def planes(scan, truth, dock):
     """The dock, with its cross in the middle of the liver; closed before napari looks for leaks."""
     widget = dock("Three planes")

@@ -10,12 +10,6 @@ from napari_spad import layers
 from .conftest import CODES, color_at, picture, run, settle
 
 
-@pytest.fixture
-def scan(viewer, ct_phantom):
-    data, kwargs, _ = layers.to_layer(ct_phantom.image, "ct")
-    return viewer.add_image(data, **kwargs)
-
-
 def covers(coarse, fine):
     """Whether a coarser layer begins or ends where the finer one does, and hides none of it."""
     ends = []

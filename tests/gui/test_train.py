@@ -11,24 +11,9 @@ from napari_spad import layers, training_data
 from napari_spad.before_after import Row
 from napari_spad.training_data import OpenCase
 from spad.checkpoints import zoo
-from spad.phantoms import phantom
 from spad.training import runs
 
 from .conftest import settle, wait_for
-
-
-@pytest.fixture
-def run_home(tmp_path, monkeypatch, home):
-    """A SPAD_HOME of the test's own, with the small models."""
-    shutil.copytree(home / "models", tmp_path / "models")
-    monkeypatch.setenv("SPAD_HOME", str(tmp_path))
-    return tmp_path
-
-
-@pytest.fixture(scope="module")
-def phantoms():
-    """Three small abdomens; their organs are numbered as in the phantoms."""
-    return [phantom(seed, "CT", spacing=(9.0, 5.8, 5.8), shape=(32, 64, 64)) for seed in range(3)]
 
 
 @pytest.fixture
@@ -48,7 +33,7 @@ def open_scan(viewer, phantoms):
 
 
 class TestPlan:
-    def test_it_says_what_is_missing(self, viewer, run_home, dock, open_scan, tmp_path):
+    def test_it_says_what_is_missing(self, viewer, own_home, dock, open_scan, tmp_path):
         form = dock("Train").form
         assert not form.start_button.isEnabled()
         assert form.sentence.text().startswith("Open a few scans and labels on them")
@@ -64,7 +49,7 @@ class TestPlan:
         viewer.layers.remove(scan)
         assert form.sentence.text() == "Open a scan first."
 
-    def test_one_sentence_tells_the_plan(self, viewer, run_home, dock, open_scan):
+    def test_one_sentence_tells_the_plan(self, viewer, own_home, dock, open_scan):
         form = dock("Train").form
         for number in range(3):
             open_scan(number)
@@ -79,13 +64,13 @@ class TestPlan:
         form.kept.setCurrentText("none")
         assert "no scan is held out" in form.sentence.text()
 
-    def test_a_single_scan_will_do_but_nothing_is_held_out(self, run_home, dock, open_scan):
+    def test_a_single_scan_will_do_but_nothing_is_held_out(self, own_home, dock, open_scan):
         form = dock("Train").form
         open_scan(0)
         assert form.start_button.text() == "Fine-tune on this scan"
         assert "with labels on a second scan, that would be held out" in form.sentence.text()
 
-    def test_labels_count_once_something_is_drawn(self, viewer, run_home, dock, open_scan):
+    def test_labels_count_once_something_is_drawn(self, viewer, own_home, dock, open_scan):
         widget = dock("Train")
         scan, _ = open_scan(0, labels=False)
         place = {"scale": scan.scale, "translate": scan.translate, "units": scan.units}
@@ -96,7 +81,7 @@ class TestPlan:
         assert widget.form.start_button.isEnabled()
         assert "scan0 with mine" in widget.form.cases.text()
 
-    def test_a_persons_labels_go_before_those_of_a_model(self, viewer, run_home, dock, open_scan):
+    def test_a_persons_labels_go_before_those_of_a_model(self, viewer, own_home, dock, open_scan):
         form = dock("Train").form
         _, labels = open_scan(0)
         data, kwargs, _ = layers.to_layer(layers.volume_of(labels), "scan0 - organs", role="organs")
@@ -107,9 +92,9 @@ class TestPlan:
 
 
 class TestWatching:
-    def test_curves_of_a_run_are_drawn_as_it_goes_on(self, viewer, run_home, dock):
+    def test_curves_of_a_run_are_drawn_as_it_goes_on(self, viewer, own_home, dock):
         run = runs.create(
-            run_home / "runs" / "organs",
+            own_home / "runs" / "organs",
             {"task": "segmentation", "schedule": {"steps": 40, "minutes": None}},
         )
         widget = dock("Train")
@@ -141,8 +126,8 @@ class TestWatching:
         assert not widget.runs.stop_button.isEnabled()
         assert widget.runs.stop_button.toolTip() == "It is finished."
 
-    def test_loss_and_rate_are_drawn_beside_the_chosen_figure(self, viewer, run_home, dock):
-        run = runs.create(run_home / "runs" / "organs", {"task": "segmentation"})
+    def test_loss_and_rate_are_drawn_beside_the_chosen_figure(self, viewer, own_home, dock):
+        run = runs.create(own_home / "runs" / "organs", {"task": "segmentation"})
         widget = dock("Train")
         with runs.RunWriter(run) as writer:
             for step in (10, 20):
@@ -159,8 +144,8 @@ class TestWatching:
             assert drawn == {"loss": [2.0, 1.0], "lr": [0.001, 0.002]}
             assert widget.figures.text() == "loss 1, lr 0.002, dice 0.25"
 
-    def test_pictures_are_shown_as_they_come(self, viewer, run_home, dock):
-        run = runs.create(run_home / "runs" / "tokens", {"task": "tokenizer"})
+    def test_pictures_are_shown_as_they_come(self, viewer, own_home, dock):
+        run = runs.create(own_home / "runs" / "tokens", {"task": "tokenizer"})
         widget = dock("Train")
         with runs.RunWriter(run) as writer:
             widget.refresh()
@@ -186,11 +171,11 @@ class TestWatching:
             assert "step 40" in widget.samples.caption.text()
 
     def test_a_picture_is_large_on_a_click_and_never_widens_the_dock(
-        self, viewer, run_home, dock, qtbot
+        self, viewer, own_home, dock, qtbot
     ):
         from qtpy.QtCore import Qt
 
-        run = runs.create(run_home / "runs" / "organs", {"task": "segmentation"})
+        run = runs.create(own_home / "runs" / "organs", {"task": "segmentation"})
         widget = dock("Train")
         with runs.RunWriter(run) as writer:
             writer.add_sample(10, np.full((60, 600, 3), 100, np.uint8))
@@ -205,8 +190,8 @@ class TestWatching:
         assert large.picture.pixmap().width() > 1.5 * shown.pixmap().width()
         large.close()
 
-    def test_why_a_run_failed_is_said(self, viewer, run_home, dock):
-        run = runs.create(run_home / "runs" / "organs", {"task": "segmentation"})
+    def test_why_a_run_failed_is_said(self, viewer, own_home, dock):
+        run = runs.create(own_home / "runs" / "organs", {"task": "segmentation"})
         widget = dock("Train")
         with pytest.raises(OSError, match="full"), runs.RunWriter(run):
             raise OSError("The disk is full.")
@@ -216,8 +201,8 @@ class TestWatching:
         assert "The disk is full." in widget.runs.message.text()
         assert widget.runs.message.isVisible()
 
-    def test_a_run_is_deleted_to_the_trash(self, viewer, run_home, dock, trash):
-        run = runs.create(run_home / "runs" / "old", {"task": "mim"})
+    def test_a_run_is_deleted_to_the_trash(self, viewer, own_home, dock, trash):
+        run = runs.create(own_home / "runs" / "old", {"task": "mim"})
         widget = dock("Train")
         assert not widget.runs.discard_button.isEnabled()
         widget.refresh()
@@ -228,7 +213,7 @@ class TestWatching:
         assert widget.runs.table.rowCount() == 0
         assert "in the trash" in widget.status.text()
 
-    def test_a_run_elsewhere_can_be_attached(self, viewer, run_home, dock, tmp_path_factory):
+    def test_a_run_elsewhere_can_be_attached(self, viewer, own_home, dock, tmp_path_factory):
         run = runs.create(tmp_path_factory.mktemp("else") / "mine", {"task": "mim"})
         widget = dock("Train")
         widget.runs.attach(run)
@@ -237,13 +222,13 @@ class TestWatching:
 
 
 @pytest.fixture
-def tuned(run_home, phantoms):
+def tuned(own_home, phantoms):
     """A run that began with the small organs model; its checkpoint is that model."""
     cases = [
         OpenCase(f"scan{number}", made.image, made.labels, held_out=number == 1)
         for number, made in enumerate(phantoms)
     ]
-    (folder,) = training_data.write_cases(cases, run_home / "data" / "layers")
+    (folder,) = training_data.write_cases(cases, own_home / "data" / "layers")
     listed = [
         runs.RunCase(
             f"layers/000{n + 1}_ct_scan{n}",
@@ -253,14 +238,14 @@ def tuned(run_home, phantoms):
         for n in range(3)
     ]
     recipe = {"task": "segmentation", "init": "small-organs"}
-    run = runs.create(run_home / "runs" / "organs", recipe, listed)
+    run = runs.create(own_home / "runs" / "organs", recipe, listed)
     with runs.RunWriter(run) as writer, writer.checkpoint(5) as place:
         shutil.copy(zoo.find("small-organs").path, place / zoo.MODEL_FILE)
     return run
 
 
 class TestResult:
-    def test_before_and_after_on_the_held_out_scan(self, viewer, run_home, dock, open_scan, tuned):
+    def test_before_and_after_on_the_held_out_scan(self, viewer, own_home, dock, open_scan, tuned):
         open_scan(0)
         scan, _ = open_scan(1)
         widget = dock("Train")
@@ -289,7 +274,7 @@ class TestResult:
         assert viewer.layers["scan1 - your labels"].data.max() > 0
         assert [pair.labels.name for pair in widget.form.pairs] == ["scan0 labels", "scan1 labels"]
 
-    def test_a_scan_that_is_not_open_is_opened(self, viewer, run_home, dock, tuned, phantoms):
+    def test_a_scan_that_is_not_open_is_opened(self, viewer, own_home, dock, tuned, phantoms):
         widget = dock("Train")
         widget.runs.table.selectRow(0)
         settle()
@@ -301,18 +286,18 @@ class TestResult:
             layers.volume_of(viewer.layers[0]).array.shape, phantoms[1].image.array.shape
         )
 
-    def test_what_stops_a_comparison_is_said(self, viewer, run_home, dock, tuned):
+    def test_what_stops_a_comparison_is_said(self, viewer, own_home, dock, tuned):
         widget = dock("Train")
         widget.runs.table.selectRow(0)
         settle()
-        for path in (run_home / "data").rglob("img0002*"):
+        for path in (own_home / "data").rglob("img0002*"):
             path.unlink()
         widget.before_after.compare()
         wait_for(lambda: not widget.before_after.is_busy, 60)
         assert "img0002" in widget.before_after.words.text()
         assert widget.before_after.button.isEnabled()
 
-    def test_a_model_is_installed_and_offered_at_once(self, viewer, run_home, dock, tuned):
+    def test_a_model_is_installed_and_offered_at_once(self, viewer, own_home, dock, tuned):
         _, segment = viewer.window.add_plugin_dock_widget("napari-spad", "Segment")
         widget = dock("Train")
         widget.runs.table.selectRow(0)
@@ -338,7 +323,7 @@ def _curve(widget, name):
 
 
 @pytest.mark.slow
-def test_two_clicks_from_open_layers_to_a_model(viewer, run_home, dock, open_scan):
+def test_two_clicks_from_open_layers_to_a_model(viewer, own_home, dock, open_scan):
     for number in range(3):
         open_scan(number)
     widget = dock("Train")
@@ -361,7 +346,7 @@ def test_two_clicks_from_open_layers_to_a_model(viewer, run_home, dock, open_sca
 
 
 @pytest.mark.slow
-def test_a_run_is_stopped(viewer, run_home, dock, open_scan):
+def test_a_run_is_stopped(viewer, own_home, dock, open_scan):
     open_scan(0, labels=False)
     widget = dock("Train")
     widget.form.recipe.setCurrentText("tokens")

@@ -146,9 +146,9 @@ def test_boxes_of_labels_follow_what_is_written(qapp):
 
 
 def test_changes_of_prompts_by_hand_are_played_undone_and_redone():
-    def predict(name, prompts, previous):
+    def predict(thing, previous):
         mask = np.zeros((3, 3, 3), bool)
-        mask[0, 0, : len(prompts)] = True
+        mask[0, 0, : len(thing.prompts)] = True
         return Part((0, 0, 0), mask)
 
     session = Session(np.zeros((4, 4, 4), np.uint8), predict)
@@ -175,6 +175,7 @@ def test_changes_of_prompts_by_hand_are_played_undone_and_redone():
     assert again.objects["liver"].prompts == ()
     again = played("undo")
     assert again.objects["liver"].prompts == (dot, more)
+    assert again.objects["liver"].by_hand
     assert "spleen" not in again.objects
     assert again.labels[2, 2, 2] == 3
     again = played("undo", "undo", "redo")

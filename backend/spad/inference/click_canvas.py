@@ -22,6 +22,14 @@ NEAR = 2
 """Voxels around a click in which a change is about it."""
 
 
+SURE = 0.7
+"""Probability from which a voxel joins an object that is corrected; it leaves at one minus that."""
+SURER = 0.005
+"""By how much that rises with each mm from what was clicked ..."""
+SUREST = 0.98
+"""... and up to what."""
+
+
 class Canvas:
     """An object on one patch, or on finer ones that overlap and a coarse one for the rest.
 
@@ -199,6 +207,29 @@ def on_region(patch: Patch, chance: torch.Tensor, region: Slices) -> torch.Tenso
         high = made.index_select(axis, torch.from_numpy(second))
         made = torch.lerp(low, high, share)
     return made
+
+
+def sureness(region: Slices, clicked: np.ndarray | None, spacing: np.ndarray) -> torch.Tensor:
+    """Give the probability that the decoder must have for a voxel to change.
+
+    Args:
+        region: a part of the scan.
+        clicked: (n, 3) voxels in the box of which one clicked; None where all may change alike.
+        spacing: in mm.
+
+    Returns:
+        (D, H, W) of the region, or one number.
+    """
+    if clicked is None:
+        return torch.tensor(SURE)
+    squares = []
+    for axis, part in enumerate(region):
+        place = torch.arange(part.start, part.stop, dtype=torch.float32)
+        low, high = float(clicked[:, axis].min()), float(clicked[:, axis].max())
+        away = torch.maximum(low - place, place - high).clamp_(min=0)
+        squares.append((away * float(spacing[axis])) ** 2)
+    mm = (squares[0][:, None, None] + squares[1][:, None] + squares[2]).sqrt_()
+    return mm.mul_(SURER).add_(SURE).clamp_(max=SUREST)
 
 
 def about(at: np.ndarray, positive: bool, before: np.ndarray, after: np.ndarray) -> np.ndarray:

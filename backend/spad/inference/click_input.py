@@ -129,6 +129,23 @@ class Told:
     latest: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
     latest_is_region: bool = False
 
+    @property
+    def seeds(self) -> np.ndarray:
+        """(n, 3) voxels that the decoder takes for the object.
+
+        These are the positive ones, or the middle of each box and lasso where there are none: the
+        decoder goes by what is like them.
+        """
+        if len(self.positive):
+            return self.positive
+        middles = [one[_nearest(one, one.mean(0))] for one in self.lassos]
+        middles += [np.rint(box.mean(0)) for box in self.boxes]
+        return np.array(middles).reshape(-1, 3)
+
+
+def _nearest(voxels: np.ndarray, place: np.ndarray) -> int:
+    return int(((voxels - place) ** 2).sum(1).argmin())
+
 
 def told(prompts: Sequence[Prompt], scan: ClickScan) -> Told:
     """Bring prompts to canonical voxels."""
@@ -194,7 +211,7 @@ class Before:
         if count < 2:
             return self.box
         voxels = np.argwhere(pieces)
-        nearest = voxels[((voxels + self._start - voxel) ** 2).sum(1).argmin()]
+        nearest = voxels[_nearest(voxels + self._start, voxel)]
         part = ndimage.find_objects(pieces)[pieces[tuple(nearest)] - 1]
         ends = np.array([[one.start for one in part], [one.stop for one in part]])
         return ends + self._start

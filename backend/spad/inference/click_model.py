@@ -25,6 +25,7 @@ from spad.inference.click_canvas import (
     on_region,
     open_ends,
     organ_part,
+    sureness,
 )
 from spad.inference.click_input import Before, ClickScan, Slices, Told, between, told
 from spad.inference.features import Features
@@ -40,8 +41,8 @@ ROOM = 1.3
 FIRST_MM = 200.0
 """What a first patch shows where nothing tells how large the object is."""
 PASSES = 4
-SURE = 0.7
-"""Probability from which a voxel joins an object that is corrected; it leaves at one minus that."""
+DRAWN = 3
+"""First prompts of an object that may change all of it; later ones change what they are about."""
 
 
 class ClickModel:
@@ -68,6 +69,7 @@ class ClickModel:
         organ: str | None,
         *,
         organs: bool = True,
+        by_prompts: bool = True,
         show: Callable[[Part], None] | None = None,
         check: Callable[[], None] = lambda: None,
     ) -> Part:
@@ -80,7 +82,8 @@ class ClickModel:
             previous: the object so far, None if there is none.
             organ: name of what is meant; None to take the organ where one clicked.
             organs: tell the decoder the automatic probability of organs.
-            show: given a first, coarser answer where a finer one follows.
+            by_prompts: whether the object so far comes of its prompts alone.
+            show: given a first answer where a finer one follows.
             check: called before each look; may raise `Cancelled`.
 
         Returns:
@@ -91,7 +94,8 @@ class ClickModel:
         work = _Work(self.network, scan, features, told(prompts, scan), organ, organs)
         work.check = check
         if previous is not None:
-            return work.finished(*work.correct(Before(previous, scan)))
+            drawn = by_prompts and len(prompts) <= DRAWN and not work.on_organ()
+            return work.finished(*work.correct(Before(previous, scan), whole=drawn))
         found = work.automatic() if len(prompts) == 1 and prompts[0].kind == "point" else None
         return found or work.finished(*work.first(show).on_scan())
 
@@ -154,9 +158,16 @@ class _Work:
         high = np.array([p.stop for p in part]) * ratio
         return (low + high - 1) / 2, float(((high - low) * self.spacing).max())
 
+    def on_organ(self) -> bool:
+        """Whether the first click is on the automatic organ that is meant."""
+        if self.organ is None or self.features is None or not len(self.said.positive):
+            return False
+        cell = self._coarse(self.said.positive[:1])[0]
+        return int(self.features.best[tuple(cell)]) == self.organ
+
     def automatic(self) -> Part | None:
         """Give the automatic organ that is meant and holds what was clicked; None else."""
-        if self.organ is None or self.features is None or not len(self.said.positive):
+        if not self.on_organ() or self.features is None or self.organ is None:
             return None
         name = self.features.names[self.features.ids[self.organ]]
         return organ_part(self.features, name, self.scan, self.said.positive[0])
@@ -184,7 +195,7 @@ class _Work:
         features, organs = None, torch.zeros(2, *patch.size)
         if self.features is not None:
             features = patch.take(self.features.maps, shape, level=FEATURE_LEVEL)
-            near = akin(features, patch.to_patch(said.positive), patch.size)
+            near = akin(features, patch.to_patch(said.seeds), patch.size)
             features = torch.cat([features, near])[None]
         if self.tells_organs and self.features is not None:
             chances = patch.take(self.features.organs, shape) / 255
@@ -194,10 +205,10 @@ class _Work:
         inputs = torch.stack(
             [
                 2 * image - 1,
-                marks(patch.to_patch(said.positive), patch),
+                marks(patch.to_patch(said.seeds), patch),
                 marks(patch.to_patch(said.negative), patch),
                 region,
-                alike(image, patch.to_patch(said.positive)),
+                alike(image, patch.to_patch(said.seeds)),
                 torch.zeros(patch.size) if previous is None else previous.float(),
                 *organs,
             ]
@@ -244,12 +255,13 @@ class _Work:
                 break
         if found.box is None:
             return found
+        if show is not None:
+            show(self.finished(*found.on_scan()))
+        # its edge is drawn better once the decoder sees where the object is
+        again = Canvas(self.shape, patch, self._look(patch, found.chance > 0.5))
+        found = again if again.box is not None else found
         target = self._target(extent)
-        if in_plane > 1.25 * target:
-            if show is not None:
-                show(self.finished(*found.on_scan()))
-            found = self._refined(found, target)
-        return found
+        return self._refined(found, target) if in_plane > 1.25 * target else found
 
     def _refined(self, coarse: Canvas, in_plane: float) -> Canvas:
         """Draw an object again, finer, in overlapping patches."""
@@ -274,12 +286,17 @@ class _Work:
                 parts.append((patch, self._look(patch, before)))
         return coarse.with_parts(parts)
 
-    def correct(self, previous: Before) -> tuple[Slices, np.ndarray]:
+    def correct(self, previous: Before, *, whole: bool) -> tuple[Slices, np.ndarray]:
         """Change an object after another prompt.
 
         The piece of the object that is meant is looked at with all prompts; where that is coarse,
         the place of the last prompt is drawn again, finer. A voxel changes only where the decoder
-        is sure, and for a point or scribble only where that is what it is about (`about`).
+        is sure, surer far from the prompt.
+
+        Args:
+            previous: the object so far.
+            whole: all of it may change alike; else, after a point or scribble, what that is about
+                (`about`).
 
         Returns:
             The region that was decided about, and the object in it.
@@ -304,20 +321,24 @@ class _Work:
         target = self._target(extent)
         region = decided(patch, self.shape)
         was = on_region(patch, before, region) > 0.5
-        new = _changed(was, on_region(patch, chance, region))
+        whole = whole or self.said.latest_is_region
+        clicked = None if whole else latest
+        sure = sureness(region, clicked, self.spacing)
+        new = _changed(was, on_region(patch, chance, region), sure)
         mask[region] = np.where((new != was).numpy(), new.numpy(), mask[region])
         if in_plane > 1.25 * target:
             close = patch_at(latest.mean(0), self.spacing.tolist(), target)
             before = close.take(torch.from_numpy(mask), self.scan.shape, nearest=True)
             chance = self._look(close, before > 0.5)
             near = decided(close, self.shape)
-            new = _changed(torch.from_numpy(mask[near]), on_region(close, chance, near))
+            sure = sureness(near, clicked, self.spacing)
+            new = _changed(torch.from_numpy(mask[near]), on_region(close, chance, near), sure)
             mask[near] = new.numpy()
             region = between(
                 np.minimum([one.start for one in region], [one.start for one in near]),
                 np.maximum([one.stop for one in region], [one.stop for one in near]),
             )
-        if self.said.latest_is_region:
+        if whole:
             return region, mask[region]
         at = latest - [one.start for one in region]
         return region, about(at, self.said.fixed[-1][1], previous[region].numpy(), mask[region])
@@ -341,6 +362,6 @@ class _Work:
         return self.scan.array_part(region, mask)
 
 
-def _changed(was: torch.Tensor, chance: torch.Tensor) -> torch.Tensor:
+def _changed(was: torch.Tensor, chance: torch.Tensor, sure: torch.Tensor) -> torch.Tensor:
     """Change an object (booleans) where the decoder is sure."""
-    return torch.where(was, chance > 1 - SURE, chance > SURE)
+    return torch.where(was, chance > 1 - sure, chance > sure)

@@ -107,13 +107,18 @@ class OpenScan:
         *,
         features: bool,
         organs: bool,
+        by_prompts: bool = True,
         show: Callable[[Part], None] | None = None,
         check: Callable[[], None] = lambda: None,
     ) -> Part:
         """Find an object anew; see `ClickModel.answer`."""
         known = self.features if features else None
         return self.model.answer(
-            self.scan, known, prompts, previous, name, organs=organs, show=show, check=check
+            *(self.scan, known, prompts, previous, name),
+            organs=organs,
+            by_prompts=by_prompts,
+            show=show,
+            check=check,
         )
 
     def organ(self, name: str) -> Part | None:

@@ -23,7 +23,7 @@ from spad.progress import Progress, silent
 from spad.prompts.clicks_file import from_mm
 from spad.prompts.part import Part, part_of
 from spad.prompts.prompt import Prompt, point
-from spad.prompts.session import Change, Session
+from spad.prompts.session import Change, Object, Session
 from spad.volumes.volume import Volume
 
 
@@ -174,10 +174,15 @@ class ClickSession:
         used = {one.label for one in self.session.objects.values()}
         return next((n for n, name in names.items() if name == label and n not in used), None)
 
-    def _predict(self, name: str, prompts: tuple[Prompt, ...], previous: Part | None) -> Part:
-        features = self.features if self.tells_features else None
+    def _predict(self, thing: Object, previous: Part | None) -> Part:
         return self.model.answer(
-            *(self.scan, features, prompts, previous, name), organs=self.told_organs
+            self.scan,
+            self.features if self.tells_features else None,
+            thing.prompts,
+            previous,
+            thing.name,
+            organs=self.told_organs,
+            by_prompts=thing.by_prompts,
         )
 
 

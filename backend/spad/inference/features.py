@@ -6,7 +6,6 @@ scan have met, and the automatic probability of each organ.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -16,16 +15,15 @@ import torch
 from spad.checkpoints.card import Card
 from spad.data.model_input import UnitChannels
 from spad.device import inference
-from spad.inference.body import Slices, holds_tissue, tissue
+from spad.inference.body import Slices, body_box, holds_tissue, tissue
 from spad.inference.models import parameters_device
 from spad.inference.pieces import drop_small_pieces
-from spad.inference.sweep import window_side
+from spad.inference.sweep import OVERLAP, window_side
+from spad.inference.windows import Window, Windows, least_side
 from spad.models.clicker import FEATURE_LEVEL
+from spad.models.resize import pad_to_multiple
 from spad.models.sac import level_factors
 from spad.models.segmenter import Segmenter
-
-OVERLAP = 0.25
-"""Of a window's side, shared by neighbours."""
 
 
 @dataclass(eq=False)
@@ -85,31 +83,37 @@ class Encoding:
         self, network: Segmenter, card: Card, unit: UnitChannels, names: dict[int, str]
     ) -> None:
         self._network, self._unit = network, unit
-        self._cell = level_factors(FEATURE_LEVEL, unit.da)
-        factors = network.factors(unit.da)
+        self._cell = cell = level_factors(FEATURE_LEVEL, unit.da)
         size = unit.frame.size
-        whole = [-(-n // f) * f for n, f in zip(size, factors, strict=True)]
-        side = window_side(card, factors, unit.da)
-        self._side = [min(a, b) for a, b in zip(side, whole, strict=True)]
-        starts = [_starts(n, s, f) for n, s, f in zip(whole, self._side, factors, strict=True)]
-        self._left = [(z, y, x) for z in starts[0] for y in starts[1] for x in starts[2]]
-        self.count = len(self._left)
-        self._size = size
-        self._coarse = [n // c for n, c in zip(whole, self._cell, strict=True)]
         self._tissue = tissue(unit.array[0], unit.spacing)
+        # of the body, in cells of the decoder's map
+        self._body = tuple(
+            slice(part.start // c, -(-part.stop // c))
+            for part, c in zip(body_box(self._tissue, size), cell, strict=True)
+        )
+        grid = [part.stop - part.start for part in self._body]
+        factors = network.factors(unit.da)
+        side = [
+            least_side(n * c, most, OVERLAP, factor) // c
+            for n, c, most, factor in zip(
+                grid, cell, window_side(card, factors, unit.da), factors, strict=True
+            )
+        ]
+        windows = Windows(grid, side, [round(n * OVERLAP) for n in side])
+        self._left = list(windows)
+        self.count = len(self._left)
+        self._coarse = windows.weights(gaussian=True)
+        self._fine = windows.weights(factors=cell, gaussian=True)
         width = network.decoder.widths[FEATURE_LEVEL]
         ids = [0, *sorted(names)]
         self._ids = ids
-        # sums of half precision are exact enough for a few weighted windows
-        self._maps = torch.zeros(width, *self._coarse)
-        self._organs = torch.zeros(len(ids), *whole)
-        self._map_weight = torch.zeros(self._coarse)
-        self._weight = torch.zeros(whole)
-        covered = tuple(slice(0, -(-n // c)) for n, c in zip(size, self._cell, strict=True))
-        self._covered: Slices = (covered[0], covered[1], covered[2])
-        coarse = [part.stop for part in covered]
+        fine = [n * c for n, c in zip(grid, cell, strict=True)]
+        self._maps, self._map_weight = torch.zeros(width, *grid), torch.zeros(grid)
+        self._organs, self._weight = torch.zeros(len(ids), *fine), torch.zeros(fine)
         self.features = Features(
-            torch.zeros(width, *coarse, dtype=torch.float16),
+            torch.zeros(
+                width, *(-(-n // c) for n, c in zip(size, cell, strict=True)), dtype=torch.float16
+            ),
             torch.zeros(len(ids), *size, dtype=torch.uint8),
             ids,
             names,
@@ -130,76 +134,75 @@ class Encoding:
         """
         if self.features.complete:
             return
-        target = np.array(near) * np.array(self._size)
-        middle = np.array(self._side) / 2
+        target = np.array(near) * self._unit.frame.size / self._cell
+        target -= [part.start for part in self._body]
         place = parameters_device(self._network)
-        weight = _gaussian(self._side)
         while self._left:
-            at = min(self._left, key=lambda s: float(np.linalg.norm(np.array(s) + middle - target)))
-            self._left.remove(at)
-            self._look(at, weight, place)
+            window = min(self._left, key=lambda one: _distance(one, target))
+            self._left.remove(window)
+            self._look(window, place)
             yield self.count - len(self._left)
         if self.features.complete:  # by a second pass that came in between two windows
             return
+        self.features.organs[0][~self.features.seen] = 255  # air around the body
+        self.features.seen[:] = True
         self.features.complete = True
         self.features._best = None
         del self._maps, self._organs, self._map_weight, self._weight
 
-    def _look(self, at: Sequence[int], weight: torch.Tensor, place: torch.device) -> None:
-        stop = [s + n for s, n in zip(at, self._side, strict=True)]
-        inside = [min(a, n) for a, n in zip(stop, self._size, strict=True)]
-        part = tuple(slice(a, b) for a, b in zip(at, inside, strict=True))
-        whole = tuple(slice(a, b) for a, b in zip(at, stop, strict=True))
-        coarse = tuple(slice(a // c, b // c) for a, b, c in zip(at, stop, self._cell, strict=True))
-        if self._tissue.any() and not holds_tissue(
-            self._tissue, self._size, (part[0], part[1], part[2])
-        ):
-            self._organs[0][whole] += weight
-            self._weight[whole] += weight
-            self._publish(part, coarse)
+    def _look(self, window: Window, place: torch.device) -> None:
+        size = self._unit.frame.size
+        cells, voxels = window.cells, self._fine.voxels(window)
+        z, y, x = (
+            slice((s.start + b.start) * c, min((s.stop + b.start) * c, n))
+            for s, b, c, n in zip(cells, self._body, self._cell, size, strict=True)
+        )
+        weight = torch.from_numpy(self._fine.of(window))
+        self._weight[voxels] += weight
+        if self._tissue.any() and not holds_tissue(self._tissue, size, (z, y, x)):
+            self._organs[0][voxels] += weight
+            self._publish((z, y, x), cells)
             return
-        crop = torch.from_numpy(self._unit.to_model((part[0], part[1], part[2])))
-        missing = [b - a for a, b in zip(inside, stop, strict=True)]
-        pad = (0, missing[2], 0, missing[1], 0, missing[0])
-        crop = torch.nn.functional.pad(crop[None], pad, mode="replicate").to(place)
+        crop = torch.from_numpy(self._unit.to_model((z, y, x)))[None].to(place)
+        crop = crop.expand(-1, self._network.in_channels, -1, -1, -1)
         with inference(place):
-            maps = self._network.decoder_maps(
-                crop.expand(-1, self._network.in_channels, -1, -1, -1), self._unit.da
-            )
+            da = self._unit.da
+            maps = self._network.decoder_maps(pad_to_multiple(crop, self._network.factors(da)), da)
             chances = self._network.heads[0](maps[0])[0].float().softmax(0).cpu()
             feature = maps[FEATURE_LEVEL][0].float().cpu()
-        kept = chances[self._ids]
+        fine = tuple(slice(0, n) for n in weight.shape)
+        kept = chances[(self._ids, *fine)]
         kept[0] += (1 - kept.sum(0)).clamp_(min=0)
-        self._organs[(slice(None), *whole)] += kept * weight
-        self._weight[whole] += weight
-        small = torch.nn.functional.avg_pool3d(weight[None], self._cell)[0]
-        self._maps[(slice(None), *coarse)] += feature * small
-        self._map_weight[coarse] += small
-        self._publish(part, coarse)
+        self._organs[(slice(None), *voxels)] += kept * weight
+        small = torch.from_numpy(self._coarse.of(window))
+        coarse = tuple(slice(0, n) for n in small.shape)
+        self._maps[(slice(None), *cells)] += feature[(slice(None), *coarse)] * small
+        self._map_weight[cells] += small
+        self._publish((z, y, x), cells)
 
-    def _publish(self, part: Sequence[slice], coarse: Sequence[slice]) -> None:
-        """Put the sums of a part into `features`."""
-        region = tuple(part)
-        chance = self._organs[(slice(None), *region)] / self._weight[region]
+    def _publish(self, region: Slices, cells: Slices) -> None:
+        """Put the sums of a part into `features`.
+
+        Args:
+            region: the part, on the working grid.
+            cells: the same in cells of the decoder's map, from the body's first on.
+        """
+        inside = tuple(
+            slice(r.start - b.start * c, r.stop - b.start * c)
+            for r, b, c in zip(region, self._body, self._cell, strict=True)
+        )
+        chance = self._organs[(slice(None), *inside)] / self._weight[inside]
         self.features.organs[(slice(None), *region)] = (chance * 255).round_().to(torch.uint8)
         self.features.seen[region] = True
-        ends = self.features.maps.shape[-3:]
-        small = tuple(slice(c.start, min(c.stop, n)) for c, n in zip(coarse, ends, strict=True))
-        self.features.maps[(slice(None), *small)] = (
-            self._maps[(slice(None), *small)] / self._map_weight[small].clamp(min=1e-6)
+        there = tuple(
+            slice(s.start + b.start, s.stop + b.start)
+            for s, b in zip(cells, self._body, strict=True)
+        )
+        self.features.maps[(slice(None), *there)] = (
+            self._maps[(slice(None), *cells)] / self._map_weight[cells].clamp(min=1e-6)
         ).half()
 
 
-def _starts(size: int, side: int, factor: int) -> list[int]:
-    """Place windows over a side, each at a whole cell, evenly."""
-    if size <= side:
-        return [0]
-    count = math.ceil((size - side * OVERLAP) / (side * (1 - OVERLAP)))
-    last = (size - side) // factor
-    return sorted({round(n * last / max(1, count - 1)) * factor for n in range(max(2, count))})
-
-
-def _gaussian(side: Sequence[int]) -> torch.Tensor:
-    axes = [torch.exp(-0.5 * ((torch.arange(n) - (n - 1) / 2) / (n / 8)) ** 2) for n in side]
-    weight = axes[0][:, None, None] * axes[1][:, None] * axes[2]
-    return weight.clamp_(min=1e-4)
+def _distance(window: Window, target: np.ndarray) -> float:
+    middle = [(span.start + span.stop) / 2 for span in window.spans]
+    return float(np.linalg.norm(middle - target))

@@ -19,9 +19,6 @@ from spad.errors import SpadError
 from spad.prompts.part import Part, Slices, part_of
 from spad.prompts.prompt import Prompt, Voxel
 
-Predict = Callable[[str, tuple[Prompt, ...], Part | None], Part]
-"""Name of an object, its prompts, the object so far -> the object in a part of the scan."""
-
 
 @dataclass(frozen=True, eq=False)
 class Object:
@@ -32,12 +29,19 @@ class Object:
         name: what it is called.
         prompts: in the order in which they were given.
         start: what it was before the first prompt (an automatic organ, a mask); None for nothing.
+        by_hand: whether voxels were changed by hand since it was last found by prompts.
     """
 
     label: int
     name: str
     prompts: tuple[Prompt, ...] = ()
     start: Part | None = None
+    by_hand: bool = False
+
+    @property
+    def by_prompts(self) -> bool:
+        """Whether it comes of prompts alone."""
+        return self.start is None and not self.by_hand
 
     def to_json(self) -> dict[str, Any]:
         """Give all but the name as plain JSON values."""
@@ -45,6 +49,7 @@ class Object:
             "label": self.label,
             "prompts": [one.to_json() for one in self.prompts],
             "start": None if self.start is None else self.start.to_json(),
+            "by_hand": self.by_hand,
         }
 
     @classmethod
@@ -58,13 +63,21 @@ class Object:
             prompts = tuple(Prompt.from_json(one) for one in data.get("prompts", ()))
             start = data.get("start")
             return cls(
-                int(data["label"]), name, prompts, None if start is None else Part.from_json(start)
+                int(data["label"]),
+                name,
+                prompts,
+                None if start is None else Part.from_json(start),
+                bool(data.get("by_hand", False)),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise SpadError(
                 f"The object '{name}' is not as expected ({error}); expected its label, prompts "
                 "and start as they were written."
             ) from error
+
+
+Predict = Callable[[Object, Part | None], Part]
+"""An object with all its prompts, what it is so far -> what it is in a part of the scan."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,8 +152,8 @@ class Session:
         """
         previous = self.check(name, *prompts)
         begun = time.perf_counter()
-        every = (*self._object(name).prompts, *prompts)
-        found = self.predict(name, every, previous)
+        thing = self._object(name)
+        found = self.predict(replace(thing, prompts=(*thing.prompts, *prompts)), previous)
         return self.answered(name, prompts, found, seconds=time.perf_counter() - begun)
 
     def check(self, name: str, *prompts: Prompt) -> Part | None:
@@ -183,11 +196,12 @@ class Session:
         thing = self._object(name)
         for one in prompts:
             one.check_inside(self.labels.shape)
-        found = self.played(name, tuple(prompts), thing.start)
+        thing = replace(thing, prompts=tuple(prompts), by_hand=False)
+        found = self.played(thing)
         whole = covering(self.part(name), found)
         return self.take(
             f"prompts of {name} changed",
-            replace(thing, prompts=tuple(prompts)),
+            thing,
             whole,
             {"step": "again", "prompts": [one.to_json() for one in prompts]},
         )
@@ -213,7 +227,7 @@ class Session:
         whole = covering(self.part(name), part)
         return self.take(
             f"{name} from {source}",
-            replace(thing, prompts=(), start=part),
+            replace(thing, prompts=(), start=part, by_hand=False),
             whole,
             {"step": "start", "source": source},
         )
@@ -228,7 +242,7 @@ class Session:
             prompts: what the model is told of it from now on (painted or erased voxels).
         """
         thing = self._object(name)
-        changed = replace(thing, prompts=(*thing.prompts, *prompts))
+        changed = replace(thing, prompts=(*thing.prompts, *prompts), by_hand=True)
         told = [one.to_json() for one in prompts]
         return self.take(text, changed, part, {"step": "edit", "text": text, "prompts": told})
 
@@ -249,14 +263,13 @@ class Session:
             values: their labels afterwards, one for each that is set, in C order.
             objects: those that have other prompts afterwards, by name; None where one is gone.
         """
-        objects = objects or {}
         region = Part(start, mask).region
         before = self.labels[region].copy()
         after = before.copy()
         after[mask] = values
         self.log.append(voxels_entry(text, start, mask, values, objects))
         self.labels[region] = after
-        others = {name: (self.objects.get(name), one) for name, one in objects.items()}
+        others = {name: (self.objects.get(name), one) for name, one in (objects or {}).items()}
         change = Change(text, "", region, before, after, (None, None), others)
         for name, (_, one) in others.items():
             self.put(name, one)
@@ -286,13 +299,14 @@ class Session:
         """Give an object's voxels; None where it has none."""
         return part_of(self.labels, self._object(name).label)
 
-    def played(self, name: str, prompts: tuple[Prompt, ...], start: Part | None) -> Part | None:
+    def played(self, thing: Object) -> Part | None:
         """Find an object by its prompts one after the other, without changing anything."""
-        current = start
-        for count in range(1, len(prompts) + 1):
-            if current is None and not prompts[count - 1].positive:
+        current = thing.start
+        for count in range(1, len(thing.prompts) + 1):
+            if current is None and not thing.prompts[count - 1].positive:
                 continue
-            current = merged(current, self.predict(name, prompts[:count], current))
+            so_far = replace(thing, prompts=thing.prompts[:count])
+            current = merged(current, self.predict(so_far, current))
         return current
 
     def take(

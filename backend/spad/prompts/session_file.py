@@ -195,7 +195,7 @@ def replay(
 def objects_of(
     step: Mapping[str, Any], now: Mapping[str, Object] | None = None
 ) -> dict[str, Object | None]:
-    """Give the objects that a change by hand gave other prompts.
+    """Give the objects as they are after a change by hand.
 
     `objects` of the step says all of an object, `added` only the prompts that came to it.
 
@@ -213,7 +213,7 @@ def objects_of(
     for name, one in dict(step.get("added") or {}).items():
         more = Object.from_json(name, one)
         was = (now or {}).get(name, replace(more, prompts=()))
-        found[name] = replace(was, prompts=(*was.prompts, *more.prompts))
+        found[name] = replace(was, prompts=(*was.prompts, *more.prompts), by_hand=True)
     return found
 
 

@@ -218,6 +218,7 @@ class Click(ClickRequest):
         name: what is meant; None to take the organ where one clicked.
         prompts: all of the object's, in order; the last one is new.
         previous: the object so far, or None.
+        by_prompts: whether that comes of its prompts alone.
         organs: whether the decoder is told the automatic organs.
         features: whether it uses what the segmenter knows of the scan: where that is not ready, a
             first answer comes without, and the final one once it is.
@@ -228,6 +229,7 @@ class Click(ClickRequest):
     name: str | None = None
     prompts: tuple[Prompt, ...] = ()
     previous: Part | None = None
+    by_prompts: bool = True
     organs: bool = True
     features: bool = True
 

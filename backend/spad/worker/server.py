@@ -335,6 +335,7 @@ def _click(
             *(request.prompts, request.previous, request.name),
             features=known,
             organs=request.organs,
+            by_prompts=request.by_prompts,
             show=lambda part: show(answer(part, known)),
             check=lambda: progress(0.5, "Click"),
         )

@@ -14,7 +14,7 @@ from spad.checkpoints.card import Card
 from spad.checkpoints.file import save
 from spad.data.model_input import unit_channels
 from spad.errors import SpadError
-from spad.inference.click_canvas import about
+from spad.inference.click_canvas import about, sureness
 from spad.inference.click_input import Before, click_scan, told
 from spad.inference.click_model import ClickModel
 from spad.inference.click_scans import open_scan
@@ -22,7 +22,7 @@ from spad.inference.clicks import ClickSession
 from spad.inference.features import Encoding, Features
 from spad.inference.models import loaded
 from spad.models.clicker import INPUTS, Clicker
-from spad.prompts.part import Part
+from spad.prompts.part import Part, part_of
 from spad.prompts.prompt import Prompt
 from spad.volumes.axes import to_canonical
 from spad.volumes.volume import Volume
@@ -139,6 +139,42 @@ def test_the_region_grows_with_the_object_and_a_coarse_answer_comes_first(clicke
     assert seen[0].digest() != part.digest()
 
 
+def test_an_object_of_few_clicks_is_drawn_anew_and_another_where_one_clicked(clicker: str) -> None:
+    scan, wanted = scan_with(BOX)
+    model = ClickModel(clicker, torch.device("cpu"))
+    known = click_scan(scan, model.card)
+    before = wanted.copy()
+    before[:, 20:26] = before[:, 39:45] = False  # both ends are missing
+    previous = part_of(before.astype(np.uint8), 1)
+    inside, end = (Prompt("point", ((18, row, 25),)) for row in (30, 22))
+
+    def found(prompts: list[Prompt], *, by_prompts: bool) -> np.ndarray:
+        part = model.answer(known, None, prompts, previous, None, by_prompts=by_prompts)
+        made = before.copy()
+        made[part.region] = part.mask
+        assert made[18, 22, 25]
+        return made
+
+    assert found([inside, end], by_prompts=True)[18, 42, 25]
+    assert not found([inside, end], by_prompts=False)[18, 42, 25]
+    assert not found([inside, inside, inside, end], by_prompts=True)[18, 42, 25]
+
+
+def test_the_farther_from_a_click_the_surer_a_change_must_be() -> None:
+    region = (slice(0, 20), slice(0, 30), slice(0, 100))
+    clicked = np.array([[10, 10, 10], [10, 12, 14]])
+    sure = sureness(region, clicked, np.array([4.0, 2.0, 1.0]))
+    assert sure.shape == (20, 30, 100)
+    for voxel, wanted in (
+        ((10, 11, 12), 0.7),
+        ((15, 12, 12), 0.8),
+        ((10, 10, 44), 0.85),
+        ((10, 0, 99), 0.98),
+    ):
+        assert float(sure[voxel]) == pytest.approx(wanted, abs=1e-6)
+    assert float(sureness(region, None, np.ones(3))) == pytest.approx(0.7)
+
+
 def test_what_was_clicked_is_what_was_said_and_far_voxels_stay(clicker: str) -> None:
     scan, _ = scan_with(((240, 252), (20, 45), (15, 38)), (260, 60, 60), (2.0, 2.0, 2.0))
     start = np.zeros(scan.spatial_shape, bool)
@@ -207,6 +243,35 @@ def test_a_lasso_holds_its_inside(clicker: str) -> None:
     assert len(inside) == 21 * 21
 
 
+@pytest.mark.parametrize(
+    ("kind", "corners"),
+    [
+        ("box", ((11, 19, 14), (26, 45, 38))),
+        ("lasso", ((18, 18, 13), (18, 46, 13), (18, 46, 40), (18, 18, 40))),
+    ],
+)
+def test_what_is_drawn_around_an_object_finds_it_without_a_click(
+    clicker: str, kind: str, corners: tuple[tuple[int, int, int], ...]
+) -> None:
+    scan, wanted = scan_with(BOX)
+    with ClickSession(scan, clicker, features=False) as session:
+        session.prompt(Prompt(kind, corners), label="thing")
+        assert dice(session.labels.array > 0, wanted) > 0.9
+
+
+def test_a_click_says_more_than_the_middle_of_a_box(clicker: str) -> None:
+    scan, _ = scan_with(BOX)
+    known = click_scan(scan, ClickModel(clicker, torch.device("cpu")).card)
+    box, click = Prompt("box", ((1, 2, 3), (5, 8, 9))), Prompt("point", ((18, 30, 25),))
+    no = Prompt("point", ((2, 2, 3),), positive=False)
+    middle = known.canonical(np.array([[3, 5, 6]]))
+    np.testing.assert_array_equal(told([box], known).seeds, middle)
+    np.testing.assert_array_equal(told([box, no], known).seeds, middle)
+    both = told([box, click], known)
+    np.testing.assert_array_equal(both.seeds, both.positive)
+    assert len(told([no], known).seeds) == 0
+
+
 def test_features_are_those_of_the_segmenter_whole_and_in_order(home: Path, clicker: str) -> None:
     scan, _ = scan_with(BOX, (60, 100, 100), spacing=(2.0, 2.0, 2.0))
     network, card = loaded("block", "cpu")
@@ -233,12 +298,18 @@ def test_features_are_those_of_the_segmenter_whole_and_in_order(home: Path, clic
     )
 
 
-def test_an_automatic_organ_is_what_segment_gives(clicker: str) -> None:
+@pytest.mark.parametrize(("air", "least"), [(0, 0.98), (24, 0.92)])
+def test_an_automatic_organ_is_what_segment_gives(clicker: str, air: int, least: float) -> None:
     scan, _ = scan_with(BOX, (40, 64, 64), spacing=(2.0, 2.0, 2.0))
+    array = np.pad(scan.array, air, constant_values=-1000)
+    scan = Volume.from_array(array, scan.affine, modality_hint="CT")
     with ClickSession(scan, clicker) as session:
+        assert session.features is not None
+        organs = session.features.organs[:, 0, 0, 0].tolist()
+        assert (organs == [255, 0]) is bool(air)
         session.start("block")
         by_clicks = session.labels.array > 0
-    assert dice(by_clicks, spad.segment(scan, model="block").array > 0) > 0.98
+    assert dice(by_clicks, spad.segment(scan, model="block").array > 0) > least
 
 
 def test_small_pieces_of_an_automatic_organ_do_not_count() -> None:

@@ -10,16 +10,16 @@ import pytest
 from spad.errors import SpadError
 from spad.prompts.part import Part, part_of
 from spad.prompts.prompt import Prompt, point
-from spad.prompts.session import Session, merged
+from spad.prompts.session import Object, Session, merged
 from spad.prompts.session_file import Record, check_scan, read_record, replay, scan_entry, script
 from spad.volumes.volume import Volume
 
 SHAPE = (20, 24, 28)
 
 
-def ball(name: str, prompts: tuple[Prompt, ...], previous: Part | None) -> Part:
+def ball(thing: Object, previous: Part | None) -> Part:
     """Add (or take) a box of 5 voxels around the last prompt, in a part that holds the object."""
-    last = prompts[-1]
+    last = thing.prompts[-1]
     centre = np.array(last.voxels[0])
     low, high = np.maximum(centre - 2, 0), np.minimum(centre + 3, SHAPE)
     start, stop = low, high
@@ -76,6 +76,40 @@ def test_undo_and_redo_give_every_state_back() -> None:
     assert made.redo() is None
 
 
+def test_an_object_tells_whether_it_comes_of_prompts_alone() -> None:
+    made = session()
+    made.add("liver", 6)
+    told = []
+
+    def now() -> bool:
+        return made.objects["liver"].by_prompts
+
+    def seen(thing: Object, previous: Part | None) -> Part:
+        told.append(thing.by_prompts)
+        return ball(thing, previous)
+
+    made.predict = seen
+    made.prompt("liver", point((5, 5, 5)))
+    assert now()
+    part = made.part("liver")
+    assert part is not None
+    made.edit("liver", part, "smooth")
+    assert not now()
+    made.prompt("liver", point((6, 5, 5)))
+    made.undo()
+    made.undo()
+    assert now()
+    made.redo()
+    assert not now()
+    assert not Object.from_json("liver", made.objects["liver"].to_json()).by_prompts
+    made.remove("liver", 0)  # what is left is found anew
+    assert now()
+    made.begin_with("liver", part, "a mask")
+    made.prompt("liver", point((5, 5, 5)))
+    assert not now()
+    assert told == [True, False, False]
+
+
 def test_a_removed_prompt_is_as_if_it_had_never_been_given() -> None:
     first, second = session(), session()
     for one in (first, second):
@@ -121,8 +155,8 @@ def test_a_replay_says_where_an_object_was_another() -> None:
     made = played()
     record = Record({}, {}, {}, made.log)
 
-    def smaller(name: str, prompts: tuple[Prompt, ...], previous: Part | None) -> Part:
-        part = ball(name, prompts, previous)
+    def smaller(thing: Object, previous: Part | None) -> Part:
+        part = ball(thing, previous)
         mask = part.mask.copy()
         mask[0] = False
         return Part(part.start, mask)
