@@ -70,6 +70,98 @@ def live(seconds: float, until: Callable[[], bool] = lambda: False) -> None:
         time.sleep(0.002)
 
 
+class Trial:
+    """Clicks of the robot user in a viewer's *Segment* dock, each timed.
+
+    Args:
+        viewer: an empty one.
+        path: the scan.
+        labels: what is to be found, on its grid.
+
+    Attributes:
+        rows: seconds from the press until something new was `shown`, and until the `whole` answer
+            was, of each click.
+        first_mask, features: seconds from the opening of the scan.
+    """
+
+    def __init__(self, viewer: Any, path: Path, labels: Any) -> None:
+        from napari_spad import layers
+
+        self.viewer, self.names = viewer, labels.label_names or {}
+        self.truth = np.asarray(layers.to_layer(labels, "truth", role="labels")[0])
+        self.opened = time.perf_counter()
+        (self.scan,) = viewer.open(path, plugin="napari-spad")
+        self.part = viewer.window.add_plugin_dock_widget("napari-spad", "Segment")[1].click
+        self.part.button.click()
+        self.mouse = Mouse(viewer)
+        self.answers: list[float] = []
+        session = self.part.session
+        for signal in (session.previewed, session.answered):
+            signal.connect(lambda *what: self.answers.append(time.perf_counter()))
+        self.rows: list[dict[str, Any]] = []
+        self.first_mask = self.features = float("nan")
+
+    def play(self, label: int, clicks: int) -> None:
+        """Click on one object."""
+        for number in range(clicks):
+            if not self._click(label, number):
+                break
+
+    def _click(self, label: int, number: int) -> bool:
+        from spad.data.simulated_user import next_click
+
+        part, name, wanted = self.part, self.names[label], self.truth == label
+        thing = part.session.objects.get(name)
+        found = np.zeros(wanted.shape, bool)
+        if thing is not None:
+            found = np.asarray(part.session.layer.data) == thing.label
+        click = next_click(wanted, found, self.scan.scale)
+        if click is None:
+            return False
+        world = np.array(self.scan.data_to_world(click[0]))
+        self.viewer.dims.set_point(0, world[0])
+        if number == 0:
+            part.names.setEditText(name)
+            part.new_button.click()
+        live(0.5)
+        self.answers.clear()
+        begun = self.mouse.press(world, click[1])
+        live(120, lambda: bool(self.answers))
+        live(1, lambda: self.mouse.drawn > self.answers[0])
+        shown = self.mouse.drawn - begun
+        live(120, lambda: not part.session.busy)
+        live(1, lambda: self.mouse.drawn > self.answers[-1])
+        self.rows.append(
+            {
+                "label": name,
+                "click": number + 1,
+                "shown": shown,
+                "whole": self.mouse.drawn - begun,
+                "before_features": not part.session.features_ready,
+            }
+        )
+        if len(self.rows) == 1:
+            self.first_mask = self.mouse.drawn - self.opened
+            live(300, lambda: part.session.features_ready)
+            self.features = time.perf_counter() - self.opened
+            live(1)
+        return True
+
+    def report(self) -> dict[str, Any]:
+        """Give the figures; percentiles leave the very first click out."""
+        after = self.rows[1:]
+        return {
+            "open_to_first_mask": self.first_mask,
+            "open_to_features": self.features,
+            **{
+                f"{key}_{p}": float(np.percentile([row[key] for row in after], p))
+                for key in ("shown", "whole")
+                for p in (50, 95)
+            },
+            "clicks": len(after),
+        }
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -84,90 +176,25 @@ def main() -> None:
     import npe2
 
     import spad
-    from napari_spad import jobs, layers
+    from napari_spad import jobs
     from spad.cli.tables import table
-    from spad.data.simulated_user import next_click
 
     npe2.PluginManager.instance().discover()
     viewer = napari.Viewer()
     viewer.window.resize(*WINDOW)
-    volume = spad.read(options.labels)
-    truth = np.asarray(layers.to_layer(volume, "truth", role="labels")[0])
-    opened = time.perf_counter()
-    (scan,) = viewer.open(options.scan, plugin="napari-spad")
-    part = viewer.window.add_plugin_dock_widget("napari-spad", "Segment")[1].click
-    part.button.click()
-    mouse = Mouse(viewer)
-    answers: list[float] = []
-    for signal in (part.session.previewed, part.session.answered):
-        signal.connect(lambda *what: answers.append(time.perf_counter()))
-    rows: list[dict[str, Any]] = []
-    encoded = float("nan")
-    for label, name in (volume.label_names or {}).items():
-        wanted = truth == label
-        if (options.label and name not in options.label) or not wanted.any():
-            continue
-        for number in range(options.clicks):
-            session = part.session
-            labels = None if session is None else session.layer
-            thing = None if session is None else session.objects.get(name)
-            found = np.zeros(wanted.shape, bool)
-            if labels is not None and thing is not None:
-                found = np.asarray(labels.data) == thing.label
-            click = next_click(wanted, found, scan.scale)
-            if click is None:
-                break
-            world = np.array(scan.data_to_world(click[0]))
-            viewer.dims.set_point(0, world[0])
-            if number == 0:
-                part.names.setEditText(name)
-                part.new_button.click()
-            live(0.5)
-            answers.clear()
-            begun = mouse.press(world, click[1])
-            live(120, lambda: bool(answers))
-            live(1, lambda: mouse.drawn > answers[0])
-            shown = mouse.drawn - begun
-            live(120, lambda: not part.session.busy and not part.session.waiting)
-            live(1, lambda: mouse.drawn > answers[-1])
-            early = not part.session.features_ready
-            rows.append(
-                {
-                    "label": name,
-                    "click": number + 1,
-                    "shown": shown,
-                    "whole": mouse.drawn - begun,
-                    "before_features": early,
-                }
-            )
-            if len(rows) == 1:
-                first_mask = mouse.drawn - opened
-                live(300, lambda: part.session.features_ready)
-                encoded = time.perf_counter() - opened
-                live(1)
-    after = rows[1:]
-    print(
-        table(
-            ["label", "click", "shown", "whole"],
-            [
-                [row["label"], str(row["click"]), f"{row['shown']:.2f}", f"{row['whole']:.2f}"]
-                for row in rows
-            ],
-        )
-    )
-    report = {
-        "open_to_first_mask": first_mask,
-        "open_to_features": encoded,
-        **{
-            f"{key}_{p}": float(np.percentile([row[key] for row in after], p))
-            for key in ("shown", "whole")
-            for p in (50, 95)
-        },
-        "clicks": len(after),
-    }
+    trial = Trial(viewer, options.scan, spad.read(options.labels))
+    for label, name in trial.names.items():
+        if (not options.label or name in options.label) and (trial.truth == label).any():
+            trial.play(label, options.clicks)
+    told = [
+        [row["label"], str(row["click"]), f"{row['shown']:.2f}", f"{row['whole']:.2f}"]
+        for row in trial.rows
+    ]
+    print(table(["label", "click", "shown", "whole"], told))
+    report = trial.report()
     print(json.dumps(report, indent=1))
     if options.out:
-        options.out.write_text(json.dumps({**report, "rows": rows}, indent=1))
+        options.out.write_text(json.dumps({**report, "rows": trial.rows}, indent=1))
     jobs.close_client()
     viewer.close()
 

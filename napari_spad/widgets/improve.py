@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 import numpy as np
 from qtpy.QtCore import QTimer, Signal
-from qtpy.QtWidgets import QProgressBar, QPushButton, QWidget
+from qtpy.QtGui import QAction
+from qtpy.QtWidgets import QMenu, QProgressBar, QPushButton, QWidget
 
 from napari_spad import improving, layers, locks, notify, training_jobs
 from napari_spad.before_after import Comparison, trials
@@ -62,6 +64,7 @@ class ImprovePart(QWidget):
         self._models, self._labels, self._scan, self._session = models, labels, scan, session
         self._watched: list[Callable[[], None]] = []
         self._kept: tuple[Any, ...] = ()
+        self._listed: list[Correction] | None = None
         self._told = False
         self._busy = self._stopping = False
         self._shown = ""
@@ -75,6 +78,7 @@ class ImprovePart(QWidget):
         self.words, self.count, self.status = text(), text(faint=True), text()
         self.verdict = text()
         self.keep_button = QPushButton("Keep corrections")
+        self.kept_button, self.kept_menu = QPushButton("Kept scans"), QMenu(self)
         self.improve_button = QPushButton("Improve the model")
         self.stop_button = QPushButton("Stop")
         self.bar = QProgressBar()
@@ -349,7 +353,39 @@ class ImprovePart(QWidget):
 
     # what is shown
 
+    def _show_kept(self, kept: list[Correction]) -> None:
+        listed_now = [replace(one, left_out=False) for one in kept]
+        if listed_now == self._listed:  # an action must not go while it is being triggered
+            return
+        self._listed = listed_now
+        self.kept_button.setVisible(bool(kept))
+        self.kept_menu.clear()
+        for one in kept:
+            organs = listed([readable(name) for name in one.organs], "organs")
+            action = QAction(f"{one.scan}: {organs}", self.kept_menu)
+            action.setCheckable(True)
+            action.setChecked(not one.left_out)
+            action.toggled.connect(lambda used, one=one: self._leave_out(one, left_out=not used))
+            self.kept_menu.addAction(action)
+
+    def _leave_out(self, one: Correction, *, left_out: bool) -> None:
+        try:
+            improving.leave_out(one, left_out=left_out)
+        except SpadError as error:
+            self._refuse(str(error))
+            return
+        self._say(
+            f"{one.scan} is left out from now on; its corrections stay under {one.folder}."
+            if left_out
+            else f"{one.scan} is learnt from again."
+            if not one.held_out
+            else f"{one.scan} judges the result again."
+        )
+        self.look()
+
     def _show_count(self, kept: list[Correction], cannot: str) -> None:
+        self._show_kept(kept)
+        kept = [one for one in kept if not one.left_out]
         held = [one.scan for one in kept if one.held_out]
         words = f"{len(kept)} corrected scan{'' if len(kept) == 1 else 's'} kept"
         if held and len(held) < len(kept):
@@ -421,11 +457,15 @@ class ImprovePart(QWidget):
         self.back_button.setToolTip("The improved model is set aside, not deleted")
         layout = column(self, bare=True)
         layout.setSpacing(4)
+        self.kept_button.setMenu(self.kept_menu)
+        self.kept_button.setToolTip("Uncheck a scan to leave it out of what is learnt from")
+        counted = row(self.count, self.kept_button)
+        counted.setStretch(0, 1)
         buttons = row(self.improve_button, self.stop_button)
         buttons.setStretch(0, 1)
         layout.addWidget(self.words)
         layout.addWidget(self.keep_button)
-        layout.addWidget(self.count)
+        layout.addLayout(counted)
         layout.addLayout(buttons)
         layout.addWidget(self.bar)
         layout.addWidget(self.status)

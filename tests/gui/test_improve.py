@@ -16,7 +16,6 @@ from napari_spad.widgets.segment import SegmentDock
 from spad import jsonfile
 from spad.checkpoints import zoo
 from spad.evaluation.metrics import evaluate
-from spad.phantoms import phantom
 from spad.training import runs
 
 from .conftest import answered, inside, mouse, run, settle, show, wait_for
@@ -26,16 +25,9 @@ LIVER = 2
 
 
 @pytest.fixture
-def own_home(tmp_path, monkeypatch, home, clicker):
-    """A SPAD_HOME of the test's own, with the small models and a clicker."""
-    shutil.copytree(home / "models", tmp_path / "models")
-    monkeypatch.setenv("SPAD_HOME", str(tmp_path))
-    return tmp_path
-
-
-@pytest.fixture(scope="module")
-def phantoms():
-    return [phantom(seed, "CT", spacing=(9.0, 5.8, 5.8), shape=(32, 64, 64)) for seed in range(2)]
+def phantoms(phantoms):
+    """Two of them: one to learn from, one to judge by."""
+    return phantoms[:2]
 
 
 @pytest.fixture
@@ -238,6 +230,27 @@ def test_what_is_no_organ_of_the_model_cannot_be_kept(segment, open_scan):
         "small-organs has no organ called tumour; Train learns new labels."
     )
     assert not segment.improve.keep_button.isEnabled()
+
+
+def test_a_kept_scan_is_left_out_and_taken_again(segment, open_scan, phantoms):
+    for number, made in enumerate(phantoms):
+        labels = improving.only(made.labels, {6: "liver"})
+        improving.keep("small-organs", f"scan{number}", made.image, labels)
+    open_scan(0)
+    segment.improve_section.unfold()
+    part = looked(segment)
+    actions = part.kept_menu.actions
+    assert part.kept_button.isVisible()
+    assert [one.text() for one in actions()] == ["scan0: liver", "scan1: liver"]
+    assert part.improve_button.isEnabled()
+    actions()[1].trigger()
+    assert part.count.text().startswith("1 corrected scan kept; one more is needed")
+    assert part.status.text().startswith("scan1 is left out from now on; its corrections stay")
+    assert not part.improve_button.isEnabled()
+    assert [one.isChecked() for one in actions()] == [True, False]
+    actions()[1].trigger()
+    assert part.status.text() == "scan1 judges the result again."
+    assert part.improve_button.isEnabled()
 
 
 @pytest.mark.slow

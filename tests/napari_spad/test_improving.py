@@ -78,6 +78,20 @@ def test_the_second_and_then_every_fifth_scan_is_held_out_for_good(home, keep):
     assert improving.corrections("another") == []
 
 
+def test_a_scan_that_is_left_out_is_not_learnt_from_and_comes_back(home, keep):
+    [first, second] = [keep(number) for number in range(2)]
+    model = zoo.find("organs-tiny")
+    improving.leave_out(second, left_out=True)
+    assert [one.left_out for one in improving.corrections("organs-tiny")] == [False, True]
+    assert len(improving.plan(model).data) == 1
+    shutil.rmtree(home / "data")  # the name of the next plan may be the same
+    assert keep(2).held_out  # in the place of the one that judged
+    improving.leave_out(improving.corrections("organs-tiny")[1], left_out=False)
+    assert len(improving.plan(model).data) == 3
+    improving.leave_out(first, left_out=True)
+    assert not keep(0).left_out  # kept anew
+
+
 def test_what_was_kept_stays_when_it_cannot_be_replaced(home, keep, monkeypatch):
     first = keep()
 
