@@ -131,16 +131,20 @@ class Told:
 
     @property
     def seeds(self) -> np.ndarray:
-        """(n, 3) voxels that the decoder takes for the object.
+        """(n, 3) voxels that the decoder takes for the object, since it goes by what is like them.
 
-        These are the positive ones, or the middle of each box and lasso where there are none: the
-        decoder goes by what is like them.
+        These are the middle of each box and lasso, and the positive ones.
         """
-        if len(self.positive):
-            return self.positive
         middles = [one[_nearest(one, one.mean(0))] for one in self.lassos]
         middles += [np.rint(box.mean(0)) for box in self.boxes]
-        return np.array(middles).reshape(-1, 3)
+        return np.concatenate([np.array(middles).reshape(-1, 3), self.positive])
+
+    @property
+    def regions(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """The boxes and lassos that say more than the clicks: none once one has clicked inside."""
+        if len(self.positive) and not self.latest_is_region:
+            return [], []
+        return self.boxes, self.lassos
 
 
 def _nearest(voxels: np.ndarray, place: np.ndarray) -> int:

@@ -42,7 +42,7 @@ FIRST_MM = 200.0
 """What a first patch shows where nothing tells how large the object is."""
 PASSES = 4
 DRAWN = 3
-"""First prompts of an object that may change all of it; later ones change what they are about."""
+"""Prompts of an object begun with a click that may change all of it; others change a place."""
 
 
 class ClickModel:
@@ -94,7 +94,8 @@ class ClickModel:
         work = _Work(self.network, scan, features, told(prompts, scan), organ, organs)
         work.check = check
         if previous is not None:
-            drawn = by_prompts and len(prompts) <= DRAWN and not work.on_organ()
+            clicked = prompts[0].kind in ("point", "scribble") and not work.on_organ()
+            drawn = by_prompts and clicked and len(prompts) <= DRAWN
             return work.finished(*work.correct(Before(previous, scan), whole=drawn))
         found = work.automatic() if len(prompts) == 1 and prompts[0].kind == "point" else None
         return found or work.finished(*work.first(show).on_scan())
@@ -185,12 +186,13 @@ class _Work:
         said, shape = self.said, self.scan.shape
         image = patch.take(self.scan.unit, shape) / 255
         region = torch.zeros(patch.size)
-        for box in said.boxes:
+        boxes, lassos = said.regions
+        for box in boxes:
             ends = patch.to_patch(np.array([box[0] - 0.5, box[1] + 0.5]))
             first = np.clip(np.ceil(ends[0]), 0, None).astype(int)
             last = np.clip(np.floor(ends[1]), first, None).astype(int)
             region[tuple(slice(int(a), int(b) + 1) for a, b in zip(first, last, strict=True))] = 1
-        for lasso in said.lassos:
+        for lasso in lassos:
             region = torch.maximum(region, filled(patch.to_patch(lasso), patch))
         features, organs = None, torch.zeros(2, *patch.size)
         if self.features is not None:

@@ -259,16 +259,19 @@ def test_what_is_drawn_around_an_object_finds_it_without_a_click(
         assert dice(session.labels.array > 0, wanted) > 0.9
 
 
-def test_a_click_says_more_than_the_middle_of_a_box(clicker: str) -> None:
+def test_a_click_says_more_than_a_box(clicker: str) -> None:
     scan, _ = scan_with(BOX)
     known = click_scan(scan, ClickModel(clicker, torch.device("cpu")).card)
     box, click = Prompt("box", ((1, 2, 3), (5, 8, 9))), Prompt("point", ((18, 30, 25),))
     no = Prompt("point", ((2, 2, 3),), positive=False)
     middle = known.canonical(np.array([[3, 5, 6]]))
-    np.testing.assert_array_equal(told([box], known).seeds, middle)
-    np.testing.assert_array_equal(told([box, no], known).seeds, middle)
+    for prompts in ([box], [box, no]):
+        np.testing.assert_array_equal(told(prompts, known).seeds, middle)
+        assert len(told(prompts, known).regions[0]) == 1
     both = told([box, click], known)
-    np.testing.assert_array_equal(both.seeds, both.positive)
+    np.testing.assert_array_equal(both.seeds, [*middle, *both.positive])
+    assert both.regions == ([], [])
+    assert len(told([click, box], known).regions[0]) == 1
     assert len(told([no], known).seeds) == 0
 
 
