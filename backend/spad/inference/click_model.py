@@ -95,7 +95,7 @@ class ClickModel:
         work.check = check
         if previous is not None:
             clicked = prompts[0].kind in ("point", "scribble") and not work.on_organ()
-            drawn = by_prompts and clicked and len(prompts) <= DRAWN
+            drawn = by_prompts and clicked and len(prompts) <= DRAWN and work.is_familiar
             return work.finished(*work.correct(Before(previous, scan), whole=drawn))
         found = work.automatic() if len(prompts) == 1 and prompts[0].kind == "point" else None
         return found or work.finished(*work.first(show).on_scan())
@@ -158,6 +158,14 @@ class _Work:
         low = np.array([p.start for p in part]) * ratio
         high = np.array([p.stop for p in part]) * ratio
         return (low + high - 1) / 2, float(((high - low) * self.spacing).max())
+
+    @property
+    def is_familiar(self) -> bool:
+        """Whether an organ is meant, as far as that is known; what it draws of others is rougher.
+
+        Of a structure that it was never taught, the decoder keeps too little when it looks again.
+        """
+        return self.organ is not None or not self.tells_organs
 
     def on_organ(self) -> bool:
         """Whether the first click is on the automatic organ that is meant."""
@@ -259,9 +267,10 @@ class _Work:
             return found
         if show is not None:
             show(self.finished(*found.on_scan()))
-        # its edge is drawn better once the decoder sees where the object is
-        again = Canvas(self.shape, patch, self._look(patch, found.chance > 0.5))
-        found = again if again.box is not None else found
+        if self.is_familiar:
+            # its edge is drawn better once the decoder sees where the object is
+            again = Canvas(self.shape, patch, self._look(patch, found.chance > 0.5))
+            found = again if again.box is not None else found
         target = self._target(extent)
         return self._refined(found, target) if in_plane > 1.25 * target else found
 

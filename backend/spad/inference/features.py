@@ -83,36 +83,36 @@ class Encoding:
         self, network: Segmenter, card: Card, unit: UnitChannels, names: dict[int, str]
     ) -> None:
         self._network, self._unit = network, unit
-        self._cell = cell = level_factors(FEATURE_LEVEL, unit.da)
+        # windows begin at whole cells of the coarsest map, so that they all see the same tokens
+        self._cell = cell = network.factors(unit.da)
         size = unit.frame.size
         self._tissue = tissue(unit.array[0], unit.spacing)
-        # of the body, in cells of the decoder's map
         self._body = tuple(
             slice(part.start // c, -(-part.stop // c))
             for part, c in zip(body_box(self._tissue, size), cell, strict=True)
         )
         grid = [part.stop - part.start for part in self._body]
-        factors = network.factors(unit.da)
         side = [
-            least_side(n * c, most, OVERLAP, factor) // c
-            for n, c, most, factor in zip(
-                grid, cell, window_side(card, factors, unit.da), factors, strict=True
-            )
+            least_side(n * c, most, OVERLAP, c) // c
+            for n, most, c in zip(grid, window_side(card, cell, unit.da), cell, strict=True)
         ]
         windows = Windows(grid, side, [round(n * OVERLAP) for n in side])
         self._left = list(windows)
         self.count = len(self._left)
-        self._coarse = windows.weights(gaussian=True)
+        voxels = level_factors(FEATURE_LEVEL, unit.da)
+        inner = [c // v for c, v in zip(cell, voxels, strict=True)]
+        self._coarse = windows.weights(factors=inner, gaussian=True)
         self._fine = windows.weights(factors=cell, gaussian=True)
         width = network.decoder.widths[FEATURE_LEVEL]
         ids = [0, *sorted(names)]
         self._ids = ids
-        fine = [n * c for n, c in zip(grid, cell, strict=True)]
-        self._maps, self._map_weight = torch.zeros(width, *grid), torch.zeros(grid)
-        self._organs, self._weight = torch.zeros(len(ids), *fine), torch.zeros(fine)
+        self._maps = torch.zeros(width, *self._coarse.size)
+        self._map_weight = torch.zeros(self._coarse.size)
+        self._organs = torch.zeros(len(ids), *self._fine.size)
+        self._weight = torch.zeros(self._fine.size)
         self.features = Features(
             torch.zeros(
-                width, *(-(-n // c) for n, c in zip(size, cell, strict=True)), dtype=torch.float16
+                width, *(-(-n // v) for n, v in zip(size, voxels, strict=True)), dtype=torch.float16
             ),
             torch.zeros(len(ids), *size, dtype=torch.uint8),
             ids,
@@ -152,10 +152,10 @@ class Encoding:
 
     def _look(self, window: Window, place: torch.device) -> None:
         size = self._unit.frame.size
-        cells, voxels = window.cells, self._fine.voxels(window)
+        voxels, cells = self._fine.voxels(window), self._coarse.voxels(window)
         z, y, x = (
             slice((s.start + b.start) * c, min((s.stop + b.start) * c, n))
-            for s, b, c, n in zip(cells, self._body, self._cell, size, strict=True)
+            for s, b, c, n in zip(window.spans, self._body, self._cell, size, strict=True)
         )
         weight = torch.from_numpy(self._fine.of(window))
         self._weight[voxels] += weight
@@ -185,7 +185,7 @@ class Encoding:
 
         Args:
             region: the part, on the working grid.
-            cells: the same in cells of the decoder's map, from the body's first on.
+            cells: the same in cells of the decoder's map, counted in the body.
         """
         inside = tuple(
             slice(r.start - b.start * c, r.stop - b.start * c)
@@ -194,12 +194,15 @@ class Encoding:
         chance = self._organs[(slice(None), *inside)] / self._weight[inside]
         self.features.organs[(slice(None), *region)] = (chance * 255).round_().to(torch.uint8)
         self.features.seen[region] = True
+        kept = self.features.maps
+        first = [b.start * n for b, n in zip(self._body, self._coarse.factors, strict=True)]
         there = tuple(
-            slice(s.start + b.start, s.stop + b.start)
-            for s, b in zip(cells, self._body, strict=True)
+            slice(at + s.start, min(at + s.stop, n))
+            for at, s, n in zip(first, cells, kept.shape[1:], strict=True)
         )
-        self.features.maps[(slice(None), *there)] = (
-            self._maps[(slice(None), *cells)] / self._map_weight[cells].clamp(min=1e-6)
+        here = tuple(slice(t.start - at, t.stop - at) for at, t in zip(first, there, strict=True))
+        kept[(slice(None), *there)] = (
+            self._maps[(slice(None), *here)] / self._map_weight[here].clamp(min=1e-6)
         ).half()
 
 
