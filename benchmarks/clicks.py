@@ -1,6 +1,6 @@
 """Latency of clicks, from request to answer in this process, and memory of the kept features.
 
-    python benchmarks/clicks.py SCAN LABELS [--labels liver ...] [--size 512x512x300] [--out JSON]
+    python benchmarks/clicks.py SCAN LABELS [--label liver ...] [--size 300x512x512] [--out JSON]
 
 For each label: the first click (deepest voxel of its largest piece) and the next ones, where the
 robot user would click. The first answer is what is shown at first; where the object is large a
