@@ -29,7 +29,7 @@ class Object:
         name: what it is called.
         prompts: in the order in which they were given.
         start: what it was before the first prompt (an automatic organ, a mask); None for nothing.
-        by_hand: whether voxels were changed by hand since it was last found by prompts.
+        by_hand: whether voxels were changed by hand since it began or was last played anew.
     """
 
     label: int
