@@ -31,15 +31,12 @@ class ClickAnswers:
         objects: whose prompts they are.
         told: what is told of that.
         ask: makes a job.
-        unseen: called when an answer came from a worker that does not know the scan.
     """
 
-    def __init__(
-        self, objects: ClickObjects, told: ClickSignals, ask: Ask, unseen: Callable[[], None]
-    ) -> None:
-        self._objects, self._told = objects, told
-        self._make_job, self._unseen = ask, unseen
+    def __init__(self, objects: ClickObjects, told: ClickSignals, ask: Ask) -> None:
+        self._objects, self._told, self._make_job = objects, told, ask
         self._waiting: dict[str, list[Prompt]] = {}
+        self._changed: dict[str, list[Prompt]] = {}
         self._work: _Work | None = None
         self.device = "auto"
         """Where the last answer was computed."""
@@ -55,11 +52,18 @@ class ClickAnswers:
         under_way = 0 if self._work is None else len(self._work.new)
         return under_way + sum(len(one) for one in self._waiting.values())
 
-    def unanswered(self, name: str) -> list[Prompt]:
-        """Give the prompts of an object that are not answered yet."""
-        work = self._work
-        under_way = work.new if work is not None and work.name == name else []
-        return [*under_way, *self._waiting.get(name, ())]
+    def prompts_of(self, name: str) -> tuple[Prompt, ...]:
+        """Give all prompts of an object as a person left them, answered yet or not."""
+        thing, work = self._objects.by_name.get(name), self._work
+        own = work if work is not None and work.name == name else None
+        if name in self._changed:
+            base: Sequence[Prompt] = self._changed[name]
+        elif own is not None and own.again is not None:
+            base = own.again
+        else:
+            base = () if thing is None else thing.prompts
+        new = () if own is None else own.new
+        return (*base, *new, *self._waiting.get(name, ()))
 
     def give(self, name: str, prompt: Prompt) -> None:
         """Add a prompt to an object and have it found anew.
@@ -67,73 +71,74 @@ class ClickAnswers:
         Raises:
             SpadError: it cannot be used; nothing has changed.
         """
-        self._objects.session.check(name, *self.unanswered(name), prompt)
+        known = self._objects.by_name[name].prompts
+        self._objects.session.check(name, *self.prompts_of(name)[len(known) :], prompt)
         work = self._work
-        if work is not None and work.name == name:
-            self._overtake(work)
-            if work.again is not None:
-                # the older prompts are not found anew yet
-                self._ask_again(name, [*work.again, prompt])
-                return
-            self._waiting[name] = [*work.new, *self._waiting.get(name, ())]
+        own = work if work is not None and work.name == name else None
+        if name in self._changed or (own is not None and own.again is not None):
+            # the older prompts are not found anew yet
+            self.change(name, [*self.prompts_of(name), prompt])
+            return
+        if own is not None:
+            self._overtake(own)
+            self._waiting[name] = [*own.new, *self._waiting.get(name, ())]
         self._waiting.setdefault(name, []).append(prompt)
         self._next()
 
     def change(self, name: str, prompts: Sequence[Prompt]) -> None:
-        """Find an object anew with other prompts; those that wait come after them."""
-        work = self._work
-        waiting = self._waiting.pop(name, [])
-        if work is not None and work.name == name:
-            self._overtake(work)
-            waiting = [*work.new, *waiting]
-        self._ask_again(name, [*prompts, *waiting])
+        """Find an object anew by these prompts and no others, one after the other."""
+        self._waiting.pop(name, None)
+        if self._work is not None and self._work.name == name:
+            self._overtake(self._work)
+        self._changed[name] = list(prompts)
+        self._next()
 
     def forget(self, name: str) -> None:
         """Strike out what is not answered yet of an object."""
         self._waiting.pop(name, None)
+        self._changed.pop(name, None)
         if self._work is not None and self._work.name == name:
             self._overtake(self._work)
-            self._next()
-        self._told.changed.emit()
+        self._next()
 
     def take_back(self) -> bool:
         """Strike out all that is not answered yet; False where there is nothing."""
-        if self._work is None and not self._waiting:
+        if self._work is None and not self._waiting and not self._changed:
             return False
-        for name in {*self._waiting, *([self._work.name] if self._work else ())}:
-            self.forget(name)
+        self._waiting.clear()
+        self._changed.clear()
+        if self._work is not None:
+            self._overtake(self._work)
+        self._next()
         return True
 
     def close(self) -> None:
         """Await no answer any more."""
+        self._waiting.clear()
+        self._changed.clear()
         if self._work is not None:
-            self._work.then.clear()
             self._overtake(self._work, note=False)
 
     def _next(self) -> None:
         """Send what waits, if nothing is under way."""
         self._told.changed.emit()
-        if self._work is not None or not self._waiting:
+        if self._work is not None or not (self._waiting or self._changed):
             return
-        name = next(iter(self._waiting))
-        prompts = self._waiting.pop(name)
+        name = next(iter([*self._changed, *self._waiting]))
+        again = self._changed.pop(name, None)
+        prompts = self._waiting.pop(name) if again is None else []
         try:
-            previous = self._objects.session.check(name, *prompts)
+            self._objects.editable(name)
+            previous = None if again is not None else self._objects.session.check(name, *prompts)
         except SpadError as error:
             self._told.refused.emit(str(error))
             self._next()
             return
-        work = _Work(name, prompts, self._objects.version)
         thing = self._objects.by_name[name]
-        self._send(work, replace(thing, prompts=(*thing.prompts, *prompts)), previous)
-
-    def _ask_again(self, name: str, prompts: list[Prompt]) -> None:
-        if self._work is not None:
-            # that of another object ends first
-            self._work.then.append(lambda: self._ask_again(name, prompts))
+        work = _Work(name, prompts, self._objects.version, again=again, part=thing.start)
+        if again is None:
+            self._send(work, replace(thing, prompts=(*thing.prompts, *prompts)), previous)
             return
-        thing = self._objects.by_name[name]
-        work = _Work(name, [], self._objects.version, again=prompts, part=thing.start)
         work.was, work.start = thing.prompts, thing.start
         self._work = work
         self._go_on(work)
@@ -154,20 +159,37 @@ class ClickAnswers:
                 f"The prompts of {readable(work.name)} were changed meanwhile, so they were not "
                 "played again; change them once more."
             )
-            self._end(work)
+            self._end()
             return
         if len(thing.prompts) > len(work.was):
             # strokes came in between
-            self._work = None
-            self._ask_again(work.name, [*work.again, *thing.prompts[len(work.was) :]])
+            self._changed[work.name] = [*work.again, *thing.prompts[len(work.was) :]]
+            self._end()
             return
+        if not self._may_change(work):
+            return
+        words = f"{readable(work.name).capitalize()} was found anew by {_count(len(work.again))}."
+        if thing.by_hand:
+            words += " What was edited in it by hand is gone; Undo brings it back."
         thing = replace(thing, prompts=tuple(work.again), by_hand=False)
         whole = covering(self._objects.session.part(work.name), work.part)
-        words = f"Prompts of {readable(work.name)} changed"
         told = [one.to_json() for one in work.again]
         entry = {"step": "again", "prompts": told, "features": work.features is not False}
-        self._objects.put(words, thing, whole, entry)
-        self._end(work)
+        text = f"Prompts of {readable(work.name)} changed"
+        kept = self._objects.put(text, thing, whole, entry)
+        self._end()
+        self._told.said.emit(f"{words} {kept}".strip())
+
+    def _may_change(self, work: _Work) -> bool:
+        """Whether the object of an answer still may change: it may have been locked meanwhile."""
+        try:
+            self._objects.editable(work.name)
+        except SpadError as error:
+            self._drop(work)
+            self._told.refused.emit(str(error))
+            self._end()
+            return False
+        return True
 
     def _send(self, work: _Work, thing: Object, previous: Part | None) -> None:
         job = self._make_job(thing, previous, work.features is not False)
@@ -183,7 +205,7 @@ class ClickAnswers:
 
         def failed(sentence: str) -> None:
             if self._work is work:
-                self._end(work)
+                self._end()
                 self._told.failed.emit(sentence, lambda: self._retry(work))
 
         job.first.connect(first)
@@ -206,12 +228,13 @@ class ClickAnswers:
             return
         if work.version != self._objects.version:
             # strokes or undoing came in between: they count, and the prompt too
-            self._work = None
             self._waiting[work.name] = [*work.new, *self._waiting.get(work.name, ())]
-            self._next()
+            self._end()
+            return
+        if not self._may_change(work):
             return
         thing = self._objects.by_name[work.name]
-        kinds = work.new[-1].kind if len(work.new) == 1 else f"{len(work.new)} prompts"
+        kinds = work.new[-1].kind if len(work.new) == 1 else _count(len(work.new))
         entry = {
             "step": "prompt",
             "prompts": [one.to_json() for one in work.new],
@@ -220,24 +243,25 @@ class ClickAnswers:
         }
         thing = replace(thing, prompts=(*thing.prompts, *work.new))
         words = f"{kinds.capitalize()} for {readable(work.name)}"
-        self._objects.put(words, thing, answer.part, entry)
-        if not answer.features:
-            self._unseen()
-        self._end(work)
+        kept = self._objects.put(words, thing, answer.part, entry)
+        self._end()
         self._told.answered.emit(time.monotonic() - work.began, answer.seconds)
+        if kept:
+            self._told.said.emit(kept)
 
-    def _end(self, work: _Work) -> None:
+    def _end(self) -> None:
         self._told.previewed.emit(None)
         self._work = None
-        for call in work.then:
-            call()
         self._next()
 
     def _retry(self, work: _Work) -> None:
-        if work.again is not None:
-            self._ask_again(work.name, work.again)
-            return
-        self._waiting[work.name] = [*work.new, *self._waiting.get(work.name, ())]
+        again, new = work.again, work.new
+        # once is enough
+        work.again, work.new = None, []
+        if again is not None:
+            self._changed.setdefault(work.name, again)
+        elif new:
+            self._waiting[work.name] = [*new, *self._waiting.get(work.name, ())]
         self._next()
 
     def _overtake(self, work: _Work, *, note: bool = True) -> None:
@@ -246,14 +270,17 @@ class ClickAnswers:
         if work.job is not None:
             work.job.overtake()
         self._told.previewed.emit(None)
-        if note and work.again is None:
+        if note:
+            self._drop(work)
+
+    def _drop(self, work: _Work) -> None:
+        """Note that prompts were given and never took effect."""
+        thing = self._objects.by_name.get(work.name)
+        if work.again is None and thing is not None:
             told = [one.to_json() for one in work.new]
-            label = self._objects.by_name[work.name].label
             self._objects.session.log.append(
-                {"step": "dropped", "object": work.name, "label": label, "prompts": told}
+                {"step": "dropped", "object": work.name, "label": thing.label, "prompts": told}
             )
-        for call in work.then:
-            call()
 
 
 @dataclass(eq=False)
@@ -269,7 +296,6 @@ class _Work:
         step: ... and how many of them have been played.
         features: whether what is known of the scan is used; None if that is not known yet.
         was, start: the object's prompts and start when that began.
-        then: what is to be done once it has ended.
     """
 
     name: str
@@ -283,4 +309,7 @@ class _Work:
     start: Part | None = None
     job: RunningJob | None = None
     began: float = field(default_factory=time.monotonic)
-    then: list[Callable[[], None]] = field(default_factory=list)
+
+
+def _count(number: int) -> str:
+    return f"{number} prompt{'s' * (number != 1)}"

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import platform
 import re
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,36 +17,21 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from napari_spad.widgets import threads
 from spad.checkpoints import zoo
 from spad.errors import SpadError
+from spad.prompts import kept
+from spad.prompts.kept import SUFFIX, Kept, write
+from spad.prompts.made_with import made_with
 from spad.prompts.session import Object
-from spad.prompts.session_file import Record, check_scan, read_record, scan_entry
-from spad.volumes.files.disk import replace_files
+from spad.prompts.session_file import Record, scan_entry
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from napari_spad.click_session import ClickSession
     from spad.volumes.volume import Volume
 
-SUFFIX = ".session.json"
-_LABELS = ".labels.npz"
+WERE_THERE = "the labels that were there"
+"""The source of objects that a session took from its layer when it began."""
 _SAVE_MS = 700
-
-
-@dataclass(frozen=True, eq=False)
-class Kept:
-    """A session as its files have it.
-
-    Attributes:
-        path: of the session file.
-        record: what it holds.
-        objects: by name.
-        labels: along `Volume.array`; None where the file with them is absent.
-    """
-
-    path: Path
-    record: Record
-    objects: Mapping[str, Object]
-    labels: np.ndarray | None
+_Facts = tuple[dict[str, Any], dict[str, Any]]
+"""The scan and the models as a session file names them."""
 
 
 def date_of(path: Path) -> str:
@@ -69,6 +53,7 @@ class Autosave(QObject):
     Args:
         session: what is written.
         path: where an earlier session that goes on lies; None finds a new place.
+        taken: gives the files of other sessions that are open.
     """
 
     ready = Signal(str)
@@ -76,28 +61,35 @@ class Autosave(QObject):
     saved = Signal(str)
     refused = Signal(str)
 
-    def __init__(self, session: ClickSession, path: Path | None = None) -> None:
+    def __init__(
+        self,
+        session: ClickSession,
+        path: Path | None = None,
+        taken: Callable[[], Collection[Path]] = tuple,
+    ) -> None:
         super().__init__()
-        self._session, self.path = session, path
-        self._facts: tuple[dict[str, Any], dict[str, Any]] | None = None
-        self._writing = False
-        self._again = False
+        self._session, self.path, self._taken = session, path, taken
+        self._facts: _Facts | None = None
+        self._writer = _Writer()
+        self._changed = self._closed = False
+        self._flying: _State | None = None
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self._save)
         session.logged.connect(self._soon)
         volume, phase, entry = session.volume, session.phase, session.entry
 
-        def facts() -> tuple[dict[str, Any], dict[str, Any]]:
+        def facts() -> _Facts:
             models = {"clicker": _file_of(entry), "segmenter": _segmenter_of(entry)}
             return scan_entry(one_time(volume, phase), phase), models
 
+        self._find_facts = facts
         threads.run(facts, self._know, self.refused.emit)
 
     @property
     def pending(self) -> bool:
         """Whether something is not written yet."""
-        return self._writing or self._again or self._timer.isActive()
+        return self._changed or self._flying is not None
 
     def record(self) -> Record | None:
         """Give what is written; None while the scan's hash is not known."""
@@ -112,9 +104,8 @@ class Autosave(QObject):
                 "modality": session.volume.modality,
                 "features": True,
                 "organs": True,
-                "device": session.answers.device,
-                "python": platform.python_version(),
                 "active": session.active,
+                **made_with(session.answers.device),
             },
             steps=list(session.log),
             names={one.label: one.name for one in session.objects.values()},
@@ -122,16 +113,21 @@ class Autosave(QObject):
 
     def close(self) -> None:
         """Write at once what is not written yet, and no more after that."""
-        late = self._timer.isActive() or self._again
-        self._timer.stop()
-        self.blockSignals(True)
-        self._session.logged.disconnect(self._soon)
-        record = self.record()
-        if not late or record is None or not _has_steps(record):
+        if self._closed:
             return
-        self.path = self.path or new_path(record.scan)
-        with suppress(SpadError):
-            write(self.path, record, self._session.objects, self._session.session.labels)
+        self._closed = True
+        self._timer.stop()
+        self._session.logged.disconnect(self._soon)
+        state = self._flying
+        try:
+            if self._changed:
+                self._facts = self._facts or self._find_facts()
+                state = self._state() or state
+            if state is not None:
+                self._writer.write(state)
+        except (SpadError, OSError) as error:
+            self._refuse(str(error))
+        self._changed, self._flying = False, None
 
     def save_to(self, path: Path) -> None:
         """Write the session and its labels to files of one's own.
@@ -144,40 +140,91 @@ class Autosave(QObject):
             raise SpadError("The scan's hash is not known yet; try again in a few seconds.")
         write(path, record, self._session.objects, np.array(self._session.session.labels))
 
-    def _know(self, facts: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    def _know(self, facts: _Facts) -> None:
+        if self._closed:
+            return
         self._facts = facts
         self.ready.emit(facts[0]["sha256"])
-        if self._session.log:
-            self._soon()
+        self._soon()
 
     def _soon(self) -> None:
+        self._changed = True
         if not self._timer.isActive():
             self._timer.start(_SAVE_MS)
 
     def _save(self) -> None:
-        if self._writing:
-            self._again = True
+        if self._flying is not None or self._facts is None:
             return
+        self._changed = False
+        state = self._flying = self._state()
+        if state is not None:
+            threads.run(lambda: self._writer.write(state), self._written, self._not_written)
+
+    def _state(self) -> _State | None:
+        """Give what is to be written now; None where a person has done nothing."""
         record = self.record()
-        if record is None or not _has_steps(record):
-            return
+        if record is None or not by_person(record.steps):
+            return None
         if self.path is None:
-            self.path = new_path(record.scan)
-        path, objects = self.path, dict(self._session.objects)
+            self.path = new_path(record.scan, self._taken())
         labels = np.array(self._session.session.labels)
-        self._writing = True
-        threads.run(lambda: write(path, record, objects, labels), self._written, self._not_written)
+        return self._writer.state(self.path, record, dict(self._session.objects), labels)
 
     def _written(self, path: Path) -> None:
-        self._writing = False
+        if self._closed:
+            return
+        self._flying = None
         self.saved.emit(str(path))
-        if self._again:
-            self._again = False
+        if self._changed and not self._timer.isActive():
             self._save()
 
     def _not_written(self, sentence: str) -> None:
-        self._writing = self._again = False
+        if self._closed:
+            # what was not written then was written when it was closed, or that was refused
+            return
+        self._flying, self._changed = None, True
+        self._refuse(sentence)
+
+    def _refuse(self, sentence: str) -> None:
         self.refused.emit(f"The session could not be kept: {sentence}")
+
+
+@dataclass(frozen=True, eq=False)
+class _State:
+    """A session at one time, by its number."""
+
+    number: int
+    path: Path
+    record: Record
+    objects: Mapping[str, Object]
+    labels: np.ndarray
+
+
+class _Writer:
+    """Writes the states of a session, one at a time, and none after a newer one."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._given = self._written = 0
+
+    def state(
+        self, path: Path, record: Record, objects: Mapping[str, Object], labels: np.ndarray
+    ) -> _State:
+        """Number a state."""
+        self._given += 1
+        return _State(self._given, path, record, objects, labels)
+
+    def write(self, state: _State) -> Path:
+        """Write a state, unless it or a newer one is written already.
+
+        Raises:
+            SpadError: the place cannot be written.
+        """
+        with self._lock:
+            if state.number > self._written:
+                write(state.path, state.record, state.objects, state.labels)
+                self._written = state.number
+        return state.path
 
 
 def folder() -> Path:
@@ -185,8 +232,13 @@ def folder() -> Path:
     return zoo.spad_home() / "sessions"
 
 
-def new_path(scan: Mapping[str, Any]) -> Path:
-    """Give the next free place for a session of a scan."""
+def new_path(scan: Mapping[str, Any], taken: Collection[Path] = ()) -> Path:
+    """Give the next free place for a session of a scan.
+
+    Args:
+        scan: as `scan_entry` describes it.
+        taken: places that are not free although no file may lie there yet.
+    """
     zoo.make_folder(folder())
     name = Path(str(scan.get("path") or "scan")).name.split(".")[0]
     name = re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_")[:60] or "scan"
@@ -194,35 +246,16 @@ def new_path(scan: Mapping[str, Any]) -> Path:
     number = 1
     while True:
         path = folder() / (base + (f"-{number}" if number > 1 else "") + SUFFIX)
-        if not path.exists():
+        if not path.exists() and path not in taken:
             return path
         number += 1
 
 
-def latest(sha256: str) -> Path | None:
-    """Find the kept session of a scan that was written last."""
-    found = [p for p in folder().glob(f"*-{sha256[:12]}*{SUFFIX}") if p.is_file()]
+def latest(sha256: str, without: Collection[Path] = ()) -> Path | None:
+    """Find the kept session of a scan that was written last, some files left out."""
+    files = folder().glob(f"*-{sha256[:12]}*{SUFFIX}")
+    found = [one for one in files if one.is_file() and one not in without]
     return max(found, key=lambda one: one.stat().st_mtime, default=None)
-
-
-def write(path: Path, record: Record, objects: Mapping[str, Object], labels: np.ndarray) -> Path:
-    """Write a session and, beside it, its objects and labels.
-
-    Raises:
-        SpadError: the place cannot be written.
-    """
-    import json
-
-    told = json.dumps({name: one.to_json() for name, one in objects.items()})
-
-    def fill(files: Sequence[Path]) -> None:
-        with files[0].open("wb") as file:
-            np.savez_compressed(file, labels=labels, objects=np.array(told))
-
-    # labels first: a session file without its labels is worth less than the other way round
-    replace_files([labels_path(path)], fill)
-    record.write(path)
-    return path
 
 
 def read(path: Path, scan: Volume | None = None) -> Kept:
@@ -230,41 +263,36 @@ def read(path: Path, scan: Volume | None = None) -> Kept:
 
     Args:
         path: of the session file.
-        scan: the 3D scan that it has to be of; None checks nothing.
+        scan: the 3D scan that it has to be of; None checks neither scan nor models.
 
     Raises:
-        SpadError: it is none, damaged, or of another scan.
+        SpadError: it is none, damaged, of another scan, or made with other files of its models.
     """
-    import json
-
-    record = read_record(path)
+    found = kept.read(path, scan)
     if scan is not None:
-        check_scan(record, scan)
-    try:
-        with np.load(labels_path(path), allow_pickle=False) as found:
-            labels = found["labels"]
-            told = json.loads(str(found["objects"]))
-        objects = {name: Object.from_json(name, one) for name, one in told.items()}
-    except FileNotFoundError:
-        return Kept(path, record, {}, None)
-    except (OSError, ValueError, KeyError) as error:
-        raise SpadError(
-            f"{labels_path(path)} cannot be read ({error}); expected the labels of the session; "
-            f"'spad replay {path.name} --out LABELS' makes them again."
-        ) from error
-    return Kept(path, record, objects, labels)
+        _check_models(found.record)
+    return found
 
 
-def labels_path(path: Path) -> Path:
-    """Give the file of labels beside a session file."""
-    name = path.name
-    stem = name[: -len(SUFFIX)] if name.endswith(SUFFIX) else path.stem
-    return path.with_name(stem + _LABELS)
+def by_person(steps: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a person did anything; labels that were there at first are no step of theirs."""
+    return any(step["step"] != "start" or step.get("source") != WERE_THERE for step in steps)
 
 
-def _has_steps(record: Record) -> bool:
-    """Whether anything was done; what was there at first is no step of a person's."""
-    return any(step["step"] != "start" for step in record.steps)
+def _check_models(record: Record) -> None:
+    for role, told in record.models.items():
+        try:
+            entry = zoo.find(str(told["name"])) if told else None
+        except SpadError:
+            continue  # whoever needs it says that it is not here
+        wanted = str((told or {}).get("sha256"))
+        if entry is not None and (found := _file_of(entry)["sha256"]) != wanted:
+            raise SpadError(
+                f"The session was made with another file of the {role} '{entry.name}' (hash "
+                f"{wanted[:12]}) than the one that is here ({found[:12]}), which would answer "
+                "differently; import the session's own ('spad models import'), or make its labels "
+                "with this one ('spad replay')."
+            )
 
 
 def _file_of(entry: zoo.Entry) -> dict[str, str]:

@@ -22,7 +22,8 @@ from napari_spad.turned import Turned
 from spad.errors import SpadError
 from spad.prompts.part import Part, Slices, part_of
 from spad.prompts.prompt import Prompt
-from spad.prompts.session import Object, covering, voxels_entry
+from spad.prompts.session import Object, covering
+from spad.prompts.steps import moved_entry, voxels_entry
 from spad.volumes.axes import from_canonical
 from spad.volumes.colors import readable
 
@@ -69,6 +70,7 @@ class ClickObjects:
         """The name of the object that prompts go to; "" for none."""
         self.version = self.history.version
         """Counts the changes of labels."""
+        self._mark = object()
         self._done: list[Any] = []
         self._undone: list[Any] = []
         self._writing = False
@@ -104,7 +106,8 @@ class ClickObjects:
         Raises:
             SpadError: no number is left for it.
         """
-        name = "_".join(name.split())
+        if name not in self.by_name:
+            name = "_".join(name.split())
         if not name:
             raise SpadError("An object needs a name; type one, or choose an organ from the list.")
         if name not in self.by_name:
@@ -139,20 +142,25 @@ class ClickObjects:
             raise SpadError(f"{readable(name)} is locked; unlock it in the list to change it.")
         return name
 
-    def start_with(self, name: str, part: Part | None, source: str) -> None:
-        """Give an object other voxels and no prompts, as one step."""
+    def start_with(self, name: str, part: Part | None, source: str) -> str:
+        """Give an object other voxels and no prompts, as one step; see `put`."""
         thing = replace(self.by_name[name], prompts=(), start=part, by_hand=False)
         whole = covering(self.session.part(name), part)
         words = f"{readable(name).capitalize()} from {source}" if part else f"Erase {name}"
-        self.put(words, thing, whole, {"step": "start", "source": source})
+        return self.put(words, thing, whole, {"step": "start", "source": source})
 
-    def put(self, text: str, thing: Object, part: Part, entry: dict[str, Any]) -> None:
-        """Write an object as one step, with its log entry; what locked objects keep is said."""
+    def put(self, text: str, thing: Object, part: Part, entry: dict[str, Any]) -> str:
+        """Write an object as one step, with its log entry.
+
+        Returns:
+            A sentence on what locked objects keep of it, or "".
+        """
         self.session.locked = self.locked
         before, after = self.session.painted(thing, part)
         self.session.note(thing, part, entry)
         held = int(np.count_nonzero(part.mask & (after != thing.label)))
         self._write(text, part.region, after, {thing.name: thing})
+        kept = ""
         if held:
             names = sorted(
                 readable(one.name)
@@ -161,8 +169,9 @@ class ClickObjects:
                 and (before[part.mask & (after != thing.label)] == one.label).any()
             )
             ml = held * np.prod(self.volume.spacing) / 1000
-            self._told.said.emit(f"{ml:.1f} mL stayed with {', '.join(names)}, which is locked.")
+            kept = f"{ml:.1f} mL stayed with {', '.join(names)}, which is locked."
         self._told.logged.emit()
+        return kept
 
     def edit(self, text: str, label: int, region: Slices, mask: np.ndarray) -> None:
         """Leave of a label what a mask says, in a box of the layer's last three axes."""
@@ -190,8 +199,9 @@ class ClickObjects:
         }
         words = f"Swap {readable(one)} and {readable(other)}"
         self._write(words, box, after, things)
-        start, mask, _, new = self._voxels_of(self._done[-1])
-        self.session.log.append(voxels_entry(words, start, mask, new[mask], things))
+        start, mask, old, new = self._voxels_of(self._done[-1])
+        was = self._box_before(start, mask, old)
+        self.session.log.append(voxels_entry(words, start, mask, new[mask], things, was))
         self._told.logged.emit()
 
     def close(self) -> None:
@@ -274,7 +284,7 @@ class ClickObjects:
                 text,
                 self._at(self.turned.region(box)),
                 values,
-                payload=(_Carried(was), _Carried(things)),
+                payload=(_Carried(self._mark, was), _Carried(self._mark, things)),
             )
         finally:
             self._writing = False
@@ -312,7 +322,7 @@ class ClickObjects:
             self._by_hand(step, start, mask, before, after)
         else:
             self.version += 1
-            self._moved(what, step, start, mask, now)
+            self._moved(what, step, start, mask, after if what == "undone" else before, now)
         self._told.changed.emit()
         self._told.logged.emit()
 
@@ -320,7 +330,8 @@ class ClickObjects:
         self, step: Any, start: Any, mask: np.ndarray, before: np.ndarray, after: np.ndarray
     ) -> None:
         """Note a stroke or an edit; the model hears of strokes on objects."""
-        entry = voxels_entry(step.text, start, mask, after[mask])
+        box = self._box_before(start, mask, before)
+        entry = voxels_entry(step.text, start, mask, after[mask], before=box)
         for label in np.unique(after[mask]).tolist():
             self._object_of(label)
         changed = {int(label) for label in np.unique([before[mask], after[mask]])}
@@ -336,7 +347,7 @@ class ClickObjects:
                 name: replace(one, prompts=more[name], start=None).to_json()
                 for name, one in was.items()
             }
-            step.payload = (_Carried(dict(was)), _Carried(dict(now)))
+            step.payload = (_Carried(self._mark, dict(was)), _Carried(self._mark, dict(now)))
             self.session.objects.update(now)
         self.session.log.append(entry)
 
@@ -362,18 +373,31 @@ class ClickObjects:
             one.label for one in self.by_name.values() if one.prompts or one.name == self.active
         }
 
-    def _moved(self, what: str, step: Any, start: Any, mask: np.ndarray, now: np.ndarray) -> None:
+    def _box_before(self, start: Any, mask: np.ndarray, before: np.ndarray) -> np.ndarray:
+        """Give all labels of a box as they were before those of a mask were written."""
+        box = self.session.labels[Part(start, mask).region].copy()
+        box[mask] = before[mask]
+        return box
+
+    def _moved(
+        self, what: str, step: Any, start: Any, mask: np.ndarray, old: np.ndarray, now: np.ndarray
+    ) -> None:
         """Follow an undo or a redo; one that the log does not know becomes a change of voxels."""
+        was = self._box_before(start, mask, old)
         back = what == "undone"
         source, target = (self._done, self._undone) if back else (self._undone, self._done)
         carried = step.payload[0 if back else 1] if step.payload is not None else None
-        things = carried.objects if isinstance(carried, _Carried) else {}
+        things: Things = {}
+        if isinstance(carried, _Carried) and carried.of is self._mark:
+            things = carried.objects
         if source and source[-1] is step:
             source.pop()
             target.append(step)
-            self.session.log.append({"step": "undo" if back else "redo"})
+            there = self.session.labels[Part(start, mask).region]
+            self.session.log.append(moved_entry("undo" if back else "redo", start, was, there))
         else:
-            self.session.log.append(voxels_entry(step.text, start, mask, now[mask], things))
+            entry = voxels_entry(step.text, start, mask, now[mask], things, was)
+            self.session.log.append(entry)
             # the log's own stack has this change on top, and nothing to redo
             self._undone.clear()
             self._done.append(step if not back else object())
@@ -388,7 +412,8 @@ class ClickObjects:
             return
         if new.shape == old.shape:
             mask = new != old
-            self.session.log.append(voxels_entry("other labels", (0, 0, 0), mask, new[mask]))
+            entry = voxels_entry("other labels", (0, 0, 0), mask, new[mask], before=old)
+            self.session.log.append(entry)
             self._done.append(object())
         self.session.labels = new
         self.session.find_boxes()
@@ -401,8 +426,12 @@ class ClickObjects:
 
 @dataclass(frozen=True, eq=False)
 class _Carried:
-    """What a step of the history carries: objects by name, None for none."""
+    """What a step of the history carries: objects by name, None for none.
 
+    Those of a session that has ended mean nothing to the one that came after it.
+    """
+
+    of: object
     objects: Things
 
 

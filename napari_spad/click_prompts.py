@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from napari_spad.click_session import ClickSession
 
+_SAME_PLACE_MM = 3.0
+
 
 class ClickPrompts:
     """Prompts of the active object: given, drawn, dragged and deleted in the viewer.
@@ -41,6 +43,7 @@ class ClickPrompts:
         self._viewer, self._session = viewer, session
         self._ready, self._begin_object, self._refuse = ready, begin_object, refuse
         self._marks: ClickMarks | None = None
+        self._on_air: np.ndarray | None = None
         self.doubt: Any = None
         """A doubtful place that is marked, too: an index of the layer, or None."""
         self.mouse = ClickMouse(viewer, self.give, self._draw, self._grab, self._drop, refuse)
@@ -62,6 +65,8 @@ class ClickPrompts:
             if session is None:
                 return
             prompt = _prompt(session, tool, world, positive, modifiers)
+            if tool == "point" and positive:
+                self._refuse_air(session, world[0])
             if not session.active:
                 self._begin_object()
             session.give(prompt)
@@ -74,7 +79,7 @@ class ClickPrompts:
         if session is None:
             return
         name = name or session.active
-        kept = [p for n, p in enumerate(session.objects[name].prompts) if n not in numbers]
+        kept = [p for n, p in enumerate(session.prompts_of(name)) if n not in numbers]
         try:
             session.change_prompts(name, kept)
         except SpadError as error:
@@ -96,9 +101,7 @@ class ClickPrompts:
         session = self._session()
         if self._marks is None or session is None or self._marks.gone:
             return
-        known = session.objects.get(session.active)
-        shown = () if known is None else (*known.prompts, *session.answers.unanswered(known.name))
-        self._marks.show(shown, self.doubt)
+        self._marks.show(session.prompts_of(session.active), self.doubt)
 
     def show_first(self, told: Any) -> None:
         """Show a first answer, (label, part), or hide it."""
@@ -131,11 +134,7 @@ class ClickPrompts:
 
     def _grab(self, event: Any) -> int | None:
         session = self._session()
-        if self._marks is None or session is None or session.busy:
-            return None
-        number = self._marks.near(event)
-        known = session.objects.get(session.active)
-        return number if known is not None and number in range(len(known.prompts)) else None
+        return None if self._marks is None or session is None else self._marks.near(event)
 
     def _drop(self, number: int, world: np.ndarray) -> None:
         session = self._session()
@@ -146,13 +145,17 @@ class ClickPrompts:
         session = self._session()
         if session is None:
             return
-        prompts = list(session.objects[session.active].prompts)
+        prompts = list(session.prompts_of(session.active))
+        if number >= len(prompts):
+            # it was taken back while it was dragged
+            self.show()
+            return
         try:
             self._check_time()
             place = session.turned.voxel(index)
             prompts[number] = Prompt("point", (place,), prompts[number].positive)
             session.change_prompts(session.active, prompts)
-        except (SpadError, IndexError) as error:
+        except SpadError as error:
             self._refuse(str(error))
             self.show()
 
@@ -160,6 +163,22 @@ class ClickPrompts:
         session = self._session()
         if session is not None:
             self.give("point", [places.world_of(session.scan, index)], True, set())
+
+    def _refuse_air(self, session: ClickSession, world: np.ndarray) -> None:
+        """Refuse a click on the air around the body, unless it is the second one there."""
+        before, self._on_air = self._on_air, None
+        z, y, x = np.floor(places.index_of(session.scan, world) + 0.5).astype(int).tolist()
+        lead = (session.phase,) if session.scan.ndim > 3 else ()
+        plane = np.asarray(session.scan.data[(*lead, z)])
+        if not plausible.outside_body(plane, (y, x)):
+            return
+        if before is not None and np.linalg.norm(world[-3:] - before[-3:]) <= _SAME_PLACE_MM:
+            return
+        self._on_air = world
+        raise SpadError(
+            "The click lies on the air around the body; click on the object itself, or there once "
+            "more if that is what you mean."
+        )
 
     def _check_time(self) -> None:
         session = self._session()
@@ -187,8 +206,6 @@ def _prompt(
     if tool == "point":
         prompt = Prompt("point", (turn(indices[0]),), positive)
         prompt.check_inside(session.turned.shape)
-        if positive:
-            _refuse_air(session, np.floor(indices[0] + 0.5).astype(int))
         return prompt
     if tool == "scribble":
         return Prompt("scribble", tuple(turn(one) for one in drawn(indices)), positive)
@@ -209,11 +226,3 @@ def _prompt(
     if len(corners) < 3:
         raise SpadError("The lasso is too small; drag around the object.")
     return Prompt("lasso", tuple(corners))
-
-
-def _refuse_air(session: ClickSession, at: np.ndarray) -> None:
-    """Refuse a click on the air around the body."""
-    lead = (session.phase,) if session.scan.ndim > 3 else ()
-    plane = np.asarray(session.scan.data[(*lead, int(at[0]))])
-    if plausible.outside_body(plane, (int(at[1]), int(at[2]))):
-        raise SpadError("The click lies on the air around the body; click on the object itself.")

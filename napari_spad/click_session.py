@@ -11,14 +11,14 @@ from napari_spad import jobs, layers
 from napari_spad.click_answers import ClickAnswers
 from napari_spad.click_objects import ClickObjects, GoingOn
 from napari_spad.click_signals import ClickSignals
+from napari_spad.looking_ahead import encode
 from napari_spad.organ_layers import itself
-from napari_spad.turned import Turned
 from spad.errors import SpadError
 from spad.prompts.part import Part, Slices
 from spad.prompts.prompt import Prompt
 from spad.prompts.session import Object
 from spad.volumes.colors import readable
-from spad.worker.messages import AutomaticOrgan, Click, Doubts, Encode
+from spad.worker.messages import AutomaticOrgan, Click, Doubts
 
 if TYPE_CHECKING:
     from qtpy.QtWidgets import QWidget
@@ -58,7 +58,7 @@ class ClickSession(ClickSignals):
         self._objects = ClickObjects(self, labels, volume, entry, phase, going_on)
         self.layer, self.turned = self._objects.layer, self._objects.turned
         self.history, self.session = self._objects.history, self._objects.session
-        self.answers = ClickAnswers(self._objects, self, self._click, self._unseen)
+        self.answers = ClickAnswers(self._objects, self, self._click)
         self.features_ready = False
         self._ahead: jobs.RunningJob | None = None
         self._small: list[jobs.RunningJob] = []
@@ -87,6 +87,10 @@ class ClickSession(ClickSignals):
     def locked(self) -> set[str]:
         """Names of locked objects."""
         return self._objects.locked
+
+    def prompts_of(self, name: str) -> tuple[Prompt, ...]:
+        """Give all prompts of an object as a person left them, answered yet or not."""
+        return self.answers.prompts_of(name)
 
     def ml(self, name: str) -> float:
         """Give an object's volume."""
@@ -137,14 +141,25 @@ class ClickSession(ClickSignals):
         name = self._objects.editable()
         request = AutomaticOrgan(**self._common, name=name)
 
+        thing = self.objects[name]
+
         def found(part: Part | None) -> None:
             if part is None:
                 self.refused.emit(
                     f"The model finds no {readable(name)} in this scan by itself; click on it."
                 )
-                return
-            self._objects.start_with(name, part, "the automatic result")
+            elif self.objects.get(name) is not thing or name in self.locked:
+                self.refused.emit(
+                    f"{readable(name).capitalize()} was changed or locked meanwhile, so the "
+                    "automatic result was not put in its place; ask for it once more."
+                )
+            else:
+                kept = self._objects.start_with(name, part, "the automatic result")
+                self.said.emit(
+                    f"{readable(name).capitalize()} is the automatic one. {kept}".strip()
+                )
 
+        self.said.emit(f"Fetching the automatic {readable(name)} ...")
         self._ask(request, found)
 
     def erase(self) -> None:
@@ -155,7 +170,10 @@ class ClickSession(ClickSignals):
         """
         name = self._objects.editable()
         self.answers.forget(name)
-        self._objects.start_with(name, None, "nothing")
+        kept = self._objects.start_with(name, None, "nothing")
+        self.said.emit(
+            f"{readable(name).capitalize()} is empty; Undo brings it back. {kept}".strip()
+        )
 
     def find_doubts(self, name: str | None) -> None:
         """Ask for the doubtful places of an object, or of the whole result.
@@ -165,7 +183,9 @@ class ClickSession(ClickSignals):
         """
         self.check_scan()
         part = None if name is None else self.session.part(name)
-        self._ask(Doubts(**self._common, part=part), self.doubted.emit)
+        prompts = () if name is None else self.objects[name].prompts
+        request = Doubts(**self._common, part=part, prompts=prompts, name=name)
+        self._ask(request, self.doubted.emit)
 
     def edit(self, text: str, label: int, region: Slices, mask: np.ndarray) -> None:
         """Leave of a label what a mask says, in a box of the layer's last three axes."""
@@ -220,6 +240,9 @@ class ClickSession(ClickSignals):
         self.answers.close()
         if self._ahead is not None:
             self._ahead.overtake()
+        small, self._small = self._small, []
+        for job in small:
+            job.overtake()
         self.previewed.emit(None)
         self.blockSignals(True)
         self._objects.close()
@@ -234,14 +257,7 @@ class ClickSession(ClickSignals):
         """
         if self._ahead is not None or self.features_ready:
             return
-        turned = Turned.of(self.volume, depth_first=True)
-        at = turned.index([self.turned.voxel(near)])[0]
-        sides = [self.turned.shape[axis] for axis in turned.order]
-        z, y, x = (
-            float(np.clip((a + 0.5) / n, 0, 1)) for a, n in zip(at.tolist(), sides, strict=True)
-        )
-        self._near = near
-        job = jobs.run(self._dock, Encode(**self._common, near=(z, y, x)), "")
+        job = jobs.run(self._dock, encode(self.volume, self.entry, self.phase, near), "")
         job.progressed.connect(lambda _, words: self.looked_ahead.emit(words))
         job.succeeded.connect(self._known)
         job.failed.connect(self._not_known)
@@ -261,12 +277,6 @@ class ClickSession(ClickSignals):
         self.looked_ahead.emit("")
         if sentence:
             self.refused.emit(sentence)
-
-    def _unseen(self) -> None:
-        """Look ahead again where another worker has taken the place of the one that did."""
-        if self._ahead is None and self.features_ready:
-            self.features_ready = False
-            self.look_ahead(self._near)
 
     @property
     def _common(self) -> dict[str, Any]:
@@ -290,12 +300,17 @@ class ClickSession(ClickSignals):
         return jobs.run(self._dock, request, "")
 
     def _ask(self, request: Any, found: Callable[[Any], None]) -> None:
-        """Ask for something small."""
+        """Ask for something small; once the session is closed nobody hears of it."""
         job = jobs.run(self._dock, request, "")
-        job.succeeded.connect(found)
-        job.failed.connect(self.refused.emit)
-        job.died.connect(self.refused.emit)
-        for signal in (job.succeeded, job.failed, job.died, job.cancelled):
-            signal.connect(lambda *_: self._small.remove(job) if job in self._small else None)
+
+        def end(tell: Callable[[Any], None], *told: Any) -> None:
+            if job in self._small:
+                self._small.remove(job)
+                tell(*told)
+
+        job.succeeded.connect(lambda value: end(found, value))
+        job.failed.connect(lambda sentence: end(self.refused.emit, sentence))
+        job.died.connect(lambda sentence: end(self.refused.emit, sentence))
+        job.cancelled.connect(lambda: end(lambda _: None, ""))
         self._small.append(job)
         job.start()

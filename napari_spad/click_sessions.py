@@ -46,10 +46,19 @@ class ClickSessions:
         """Give what keeps a session in a file."""
         return None if session is None else self._saves.get(session)
 
-    def labels_of(self, scan: Any) -> Any:
-        """Give the labels on which a scan's objects were found last, or None."""
-        found = [one.layer for one in self._saves if one.scan is itself(scan)]
+    def labels_of(self, scan: Any, phase: int) -> Any:
+        """Give the labels on which the objects of a scan's time were found last, or None."""
+        found = [
+            one.layer for one in self._saves if one.scan is itself(scan) and one.phase == phase
+        ]
         return found[-1] if found else None
+
+    def is_of_other_time(self, labels: Any, scan: Any, phase: int) -> bool:
+        """Whether labels hold the objects of another time of a scan, which are to stay there."""
+        return any(
+            one.layer is itself(labels) and one.scan is itself(scan) and one.phase != phase
+            for one in self._saves
+        )
 
     def open(
         self,
@@ -60,6 +69,8 @@ class ClickSessions:
         kept: click_files.Kept | None = None,
     ) -> ClickSession:
         """Go on with the session of a scan and labels, or begin one.
+
+        Labels have one session at a time: that of another scan or time ends.
 
         Args:
             scan: the layer of the scan.
@@ -75,12 +86,14 @@ class ClickSessions:
             raise SpadError("There is no model for clicks on such scans; train or import one.")
         if why := lacking(entry):
             raise SpadError(why)
-        found = None
-        for one in self._saves:
-            if one.layer is itself(labels) and one.scan is itself(scan) and one.phase == phase:
-                found = one
+        found = next((one for one in self._saves if one.layer is itself(labels)), None)
         # one that has begun on the labels of a kept session knows nothing of its prompts
-        if found is not None and (kept is not None or not _is_current(found)):
+        if found is not None and (
+            kept is not None
+            or found.scan is not itself(scan)
+            or found.phase != phase
+            or not _is_current(found)
+        ):
             self.drop(found)
             found = None
         return found or self._begin(scan, labels, entry, phase, kept)
@@ -110,10 +123,10 @@ class ClickSessions:
         Returns:
             The session of the same scan that was written last, and its number of steps.
         """
-        if session.log and session.log[-1]["step"] != "start":
+        if click_files.by_person(session.log):
             return None
-        path, saving = click_files.latest(sha256), self.saving(session)
-        if path is None or (saving is not None and saving.path == path):
+        path = click_files.latest(sha256, self._paths())
+        if path is None:
             return None
         try:
             count = len(read_record(path).steps)
@@ -140,16 +153,21 @@ class ClickSessions:
         for one in list(self._saves):
             self.drop(one)
 
+    def _paths(self) -> set[Path]:
+        """Give the files of all sessions."""
+        return {one.path for one in self._saves.values() if one.path is not None}
+
     def _begin(
         self, scan: Any, labels: Any, entry: Entry, phase: int, kept: click_files.Kept | None
     ) -> ClickSession:
         path, going_on = None, None
         if kept is not None:
-            # one that lies elsewhere is a person's, and stays as it is
-            path = kept.path if kept.path.parent == click_files.folder() else None
+            # one that lies elsewhere is a person's, and one of another session is that one's
+            own = kept.path.parent == click_files.folder() and kept.path not in self._paths()
+            path = kept.path if own else None
             going_on = (kept.objects, kept.record.steps)
         session = ClickSession(self._dock, scan, labels, entry, phase, going_on)
-        saving = click_files.Autosave(session, path)
+        saving = click_files.Autosave(session, path, self._paths)
         self._saves[session] = saving
         saving.ready.connect(lambda sha256: self._hashed(session, sha256))
         saving.refused.connect(notify.error)

@@ -116,7 +116,7 @@ class ClickForm(QWidget):
             return
         objects = session.objects
         self.objects.show_objects(
-            objects,
+            {name: session.prompts_of(name) for name in objects},
             {name: session.ml(name) for name in objects},
             {name: session.layer.get_color(one.label) for name, one in objects.items()},
             session.locked,

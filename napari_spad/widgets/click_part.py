@@ -10,13 +10,16 @@ from weakref import WeakSet
 
 import numpy as np
 from qtpy.QtCore import Signal
+from qtpy.QtGui import QShowEvent
 
 from napari_spad import click_files, layers, locks, notify, places, view
 from napari_spad.click_organs import lacking, organ_labels
 from napari_spad.click_prompts import ClickPrompts
 from napari_spad.click_sessions import ClickSessions
+from napari_spad.doubts import Doubts
+from napari_spad.looking_ahead import EarlyLook
 from napari_spad.organ_layers import itself, on_same_grid
-from napari_spad.widgets import threads
+from napari_spad.session_opening import SessionOpening
 from napari_spad.widgets.click_form import ClickForm
 from napari_spad.widgets.job_dock import add_layer
 from napari_spad.widgets.notices import follow
@@ -47,13 +50,13 @@ class ClickPart(ClickForm):
 
     def __init__(self, viewer: Viewer, labels: Callable[[], Any]) -> None:
         super().__init__()
-        self._viewer, self._labels = viewer, labels
-        self._scan: Any = None
+        self.viewer, self._labels = viewer, labels
+        self.scan: Any = None
         self.session: ClickSession | None = None
-        self._sessions = ClickSessions(self, self._listen, self._offer)
-        self._doubts: list[Any] = []
-        self._offered: Path | None = None
-        self._turns = threads.Turns()
+        self.sessions = ClickSessions(self, self._listen, lambda *told: self._files.offer(*told))
+        self._files = SessionOpening(self, self._bring_back, self._refuse)
+        self._doubts = Doubts(self._show_doubt, self.status.setText)
+        self._early = EarlyLook(self, self.show_ahead)
         self.prompts = ClickPrompts(
             viewer,
             lambda: self.session,
@@ -73,7 +76,7 @@ class ClickPart(ClickForm):
     @property
     def saving(self) -> click_files.Autosave | None:
         """What keeps the session."""
-        return self._sessions.saving(self.session)
+        return self.sessions.saving(self.session)
 
     def show_scan(self, layer: Any) -> None:
         """Take note of the scan in question."""
@@ -82,20 +85,40 @@ class ClickPart(ClickForm):
         self.models.offer(None if volume is None else volume.modality)
         self.models.blockSignals(False)
         self._offer_names()
-        if layer is not self._scan:
-            self._scan = layer
+        if layer is not self.scan:
+            self._files.stop()
+            self.scan = layer
             self.button.setChecked(False)
             self.session = None
         self._show()
+        self._look_early()
+
+    def showEvent(self, event: QShowEvent | None) -> None:
+        super().showEvent(event)
+        self._look_early()
+
+    def _look_early(self) -> None:
+        """Have the worker see the scan while a person reads what there is to click."""
+        volume = None if self.scan is None else layers.scan_volume(self.scan)
+        entry = self.models.entry
+        if volume is None or entry is None or self.session is not None or self._why_not():
+            return
+        if self.isVisible() and not lacking(entry):
+            phase = places.time_shown(self.viewer, self.scan)
+            near = places.index_shown(self.viewer, self.scan)
+            self._early.look(volume, entry, phase, near)
 
     def show_labels(self, layer: Any) -> None:
         """Take note of the labels that are chosen in the dock."""
         if self.on and layer is not None and self.session is not None:
-            if itself(layer) is not self.session.layer and on_same_grid(layer, self._scan):
+            if itself(layer) is not self.session.layer and on_same_grid(layer, self.scan):
                 self._open_session(layer)
         elif layer is None and self.session is not None:
             # the layer was removed
             self.button.setChecked(False)
+            self.session = None
+        elif self.session is not None and itself(layer) is not self.session.layer:
+            # with Click off it is out of sight, and rests
             self.session = None
         self._show()
 
@@ -134,31 +157,14 @@ class ClickPart(ClickForm):
         Args:
             path: of its file.
         """
-        scan = None if self._scan is None else layers.scan_volume(self._scan)
-        if scan is None:
-            notify.error("Open the session's scan first, and choose it above.")
-            return
-        phase, turn = places.time_shown(self._viewer, self._scan), self._turns.next()
-        self.status.setText(f"Opening {path.name} ...")
-
-        def read() -> click_files.Kept:
-            return click_files.read(path, click_files.one_time(scan, phase))
-
-        def come(kept: click_files.Kept) -> None:
-            if turn == self._turns.now:
-                self._try(lambda: self._bring_back(kept, scan))
-
-        def refuse(sentence: str) -> None:
-            if turn == self._turns.now:
-                self._refuse(sentence)
-
-        threads.run(read, come, refuse)
+        self._files.open(path)
 
     def _connect(self) -> None:
         self.button.toggled.connect(self._switch)
         for name, button in self.tools.items():
             button.clicked.connect(lambda _=False, name=name: self.use_tool(name))
         self.new_button.clicked.connect(self._begin_object)
+        self.names.activated.connect(self._name_given)
         self.models.currentIndexChanged.connect(self._model_chosen)
         self.objects.picked.connect(self._choose)
         self.objects.locked.connect(self._lock)
@@ -176,18 +182,19 @@ class ClickPart(ClickForm):
         self.automatic_button.clicked.connect(
             lambda: self._try(self.session.start_automatic) if self.session is not None else None
         )
-        self.save_button.clicked.connect(self._ask_to_save)
-        self.open_button.clicked.connect(self._ask_to_open)
-        self.go_on_button.clicked.connect(self._go_on)
-        follow(self, self._viewer.layers.events.removed, self._layer_removed)
-        prompts, sessions, turns = self.prompts, self._sessions, self._turns
+        follow(self, self.viewer.layers.events.removed, self._layer_removed)
+        prompts, sessions, files = self.prompts, self.sessions, self._files
+        early = self._early
 
         def end() -> None:
-            turns.next()
+            files.stop()
+            early.stop()
             sessions.close()
             prompts.close()
             _parts.discard(self)
 
+        self.end = end
+        """Ends all sessions, and lets go of the viewer; the labels and the files stay."""
         self.destroyed.connect(end)
 
     # the session
@@ -195,11 +202,8 @@ class ClickPart(ClickForm):
     def _switch(self, on: bool) -> None:
         try:
             if on:
-                labels = self._labels()
-                if labels is None or not on_same_grid(labels, self._scan):
-                    labels = self._labels_before() or self._make_labels()
-                self._open_session(labels)
-                self._viewer.layers.selection.active = self._scan
+                self._open_session(self._labels_to_use())
+                self.viewer.layers.selection.active = self.scan
         except SpadError as error:
             notify.error(str(error))
             self.button.setChecked(False)
@@ -210,35 +214,45 @@ class ClickPart(ClickForm):
         self.switched.emit(on)
         self._show()
 
-    def _labels_before(self) -> Any:
-        """Give the labels on which the scan's objects were found before, or None."""
-        found = self._sessions.labels_of(self._scan)
-        if found is not None:
-            self.labels_made.emit(found)
+    def _labels_to_use(self) -> Any:
+        """Give the labels that are chosen, those on which one clicked before, or new ones."""
+        chosen, phase = self._labels(), places.time_shown(self.viewer, self.scan)
+        if chosen is not None and on_same_grid(chosen, self.scan):
+            if not self.sessions.is_of_other_time(chosen, self.scan, phase):
+                return chosen
+            chosen.visible = False
+        found = self.sessions.labels_of(self.scan, phase)
+        if found is None:
+            return self._make_labels(phase)
+        found.visible = True
+        self.labels_made.emit(found)
         return found
 
-    def _make_labels(self) -> Any:
-        volume = layers.scan_volume(self._scan)
+    def _make_labels(self, phase: int) -> Any:
+        volume = layers.scan_volume(self.scan)
         assert volume is not None
         empty = np.zeros(volume.spatial_shape, np.uint8)
         layer = self._add_labels(volume.with_array(empty, label_names={}))
+        if phase:
+            layer.name = f"{layer.name}, time {phase}"
         self.labels_made.emit(layer)
         return layer
 
     def _add_labels(self, labels: Volume) -> Any:
-        data = layers.to_layer(labels, f"{self._scan.name} - objects", role="labels")
-        return add_layer(self._viewer, data)
+        data = layers.to_layer(labels, f"{self.scan.name} - objects", role="labels")
+        return add_layer(self.viewer, data)
 
     def _open_session(self, labels: Any, kept: click_files.Kept | None = None) -> None:
         """Go on with the session of the scan and these labels, or begin one."""
-        phase = places.time_shown(self._viewer, self._scan)
-        found = self._sessions.open(self._scan, labels, self.models.entry, phase, kept)
+        phase = places.time_shown(self.viewer, self.scan)
+        found = self.sessions.open(self.scan, labels, self.models.entry, phase, kept)
         if found is not self.session:
-            self._hide_offer()
+            self._files.hide_offer()
         self.session = found
-        self._doubts = []
+        self._doubts.forget()
         self.prompts.begin(found)
-        found.look_ahead(places.index_shown(self._viewer, self._scan))
+        self._early.stop()
+        found.look_ahead(places.index_shown(self.viewer, self.scan))
         self._show()
 
     def _listen(self, session: ClickSession) -> None:
@@ -251,8 +265,8 @@ class ClickPart(ClickForm):
         session.previewed.connect(mine(self.prompts.show_first))
         session.answered.connect(mine(self._answered))
         session.looked_ahead.connect(mine(self.show_ahead))
-        session.doubted.connect(mine(self._doubted))
-        session.failed.connect(self._failed)
+        session.doubted.connect(mine(lambda voxels: self._doubts.found(session, voxels)))
+        session.failed.connect(lambda *told: self._failed(session, *told))
 
     def _is_other_model(self) -> bool:
         """Go on with another model, or refuse it where the log has prompts of one already."""
@@ -269,7 +283,7 @@ class ClickPart(ClickForm):
             self.models.setCurrentText(session.entry.name)
             self._refuse(why)
             return True
-        self._sessions.drop(session)
+        self.sessions.drop(session)
         self._open_session(session.layer)
         return False
 
@@ -280,11 +294,12 @@ class ClickPart(ClickForm):
         except SpadError as error:
             self._refuse(str(error))
         self._show()
+        self._look_early()
 
     def _layer_removed(self, event: Any) -> None:
         if self.prompts.lost(event.value):
             self.button.setChecked(False)
-        for one in self._sessions.drop_of(event.value):
+        for one in self.sessions.drop_of(event.value):
             if one is self.session:
                 self.session = None
                 self.button.setChecked(False)
@@ -298,10 +313,21 @@ class ClickPart(ClickForm):
             self.button.setChecked(True)
         if self.session is None:
             return
-        typed = "_".join(self.names.currentText().split())
-        if not typed or (typed == self.session.active and self.session.objects[typed].prompts):
+        typed = self._typed(self.session)
+        if not typed or (typed == self.session.active and self.session.prompts_of(typed)):
             typed = _free_name(self.session)
         self._choose(typed)
+
+    def _name_given(self, index: int = 0) -> None:
+        """Go on with the object of the name that was chosen or typed, or begin it."""
+        if self.session is not None and self._typed(self.session):
+            self._choose(self._typed(self.session))
+
+    def _typed(self, session: ClickSession) -> str:
+        """Give the object whose name is typed; a name in its form where there is none."""
+        text = self.names.currentText().strip()
+        known = (one for one in session.objects if text in (one, readable(one)))
+        return next(known, "_".join(text.split()))
 
     def _choose(self, name: str) -> None:
         session = self.session
@@ -313,7 +339,7 @@ class ClickPart(ClickForm):
         except SpadError as error:
             self._refuse(str(error))
             return
-        self._doubts = []
+        self._doubts.forget()
         self.names.setEditText(readable(session.active))
         known = organ_labels(session.entry, session.volume.modality)
         if new and known and session.active not in known and not name.startswith("object_"):
@@ -347,57 +373,18 @@ class ClickPart(ClickForm):
 
     def _next_doubt(self) -> None:
         session = self.session
-        if session is None:
-            return
-        if self._doubts:
-            self._go_to_doubt(session)
-            return
-        whole = not session.active or not session.ml(session.active)
-        self._try(lambda: session.find_doubts(None if whole else session.active))
+        if session is not None:
+            self._try(lambda: self._doubts.next(session))
 
-    def _doubted(self, voxels: list[Any]) -> None:
-        session = self.session
-        assert session is not None
-        if not voxels:
-            self.status.setText(
-                "No doubtful place is left."
-                if session.features_ready
-                else "Doubtful places are known once 'Looking ahead' has ended."
-            )
-            return
-        self._doubts = list(voxels)
-        self._go_to_doubt(session)
-
-    def _go_to_doubt(self, session: ClickSession) -> None:
-        self.prompts.doubt = session.turned.index([self._doubts.pop(0)])[0]
-        self._go_to(self.prompts.doubt)
+    def _show_doubt(self, index: np.ndarray) -> None:
+        self.prompts.doubt = index
+        self._go_to(index)
         self.prompts.show()
-        left = f"{len(self._doubts)} more" if self._doubts else "the last one"
-        self.status.setText(f"A doubtful place is marked in yellow ({left}).")
 
     def _go_to(self, index: np.ndarray) -> None:
-        view.go_to(self._viewer, places.world_of(self._scan, index))
+        view.go_to(self.viewer, places.world_of(self.scan, index))
 
     # sessions in files
-
-    def _offer(self, session: ClickSession, sha256: str) -> None:
-        """Offer to go on with what was done on this scan before."""
-        found = self._sessions.earlier(session, sha256) if session is self.session else None
-        if found is not None:
-            self._offered, count = found
-            date = click_files.date_of(self._offered)
-            self.go_on_button.setText(f"Go on with the session of {date} ({count} steps)")
-            self.go_on_button.show()
-
-    def _hide_offer(self) -> None:
-        self._offered = None
-        self.go_on_button.hide()
-
-    def _go_on(self) -> None:
-        path = self._offered
-        self._hide_offer()
-        if path is not None:
-            self.open_session(path)
 
     def _bring_back(self, kept: click_files.Kept, scan: Volume) -> None:
         if kept.labels is None:
@@ -416,10 +403,10 @@ class ClickPart(ClickForm):
                 "with 'spad models import'."
             )
         labels = scan.with_array(kept.labels, label_names=dict(kept.record.names))
-        layer = self._sessions.refill(self.session, kept, labels)
+        layer = self.sessions.refill(self.session, kept, labels)
         if layer is None:
             layer = self._add_labels(labels)
-        self._viewer.layers.selection.active = self._scan
+        self.viewer.layers.selection.active = self.scan
         self._open_session(layer, kept)
         self.labels_made.emit(layer)
         if not self.on:
@@ -429,35 +416,18 @@ class ClickPart(ClickForm):
         )
         self._show()
 
-    def _ask_to_save(self) -> None:
-        saving = self.saving
-        path = None if saving is None else self.ask_where_to_save()
-        if saving is None or path is None:
-            return
-        try:
-            saving.save_to(path)
-        except SpadError as error:
-            self._refuse(str(error))
-            return
-        notify.info(f"Saved {path}; 'spad replay' makes its labels again.")
-
-    def _ask_to_open(self) -> None:
-        path = self.ask_what_to_open()
-        if path is not None:
-            self.open_session(path)
-
     # what is shown
 
     def _show(self) -> None:
         """Show the session as it is."""
         self.show_switch(self._why_not(), self.tool)
-        self.open_button.setEnabled(self._scan is not None)
+        self.open_button.setEnabled(self.scan is not None)
         self.show_session(self.session)
         self.prompts.show()
         self.odd.look_soon(self.session)
 
     def _why_not(self) -> str:
-        volume = None if self._scan is None else layers.scan_volume(self._scan)
+        volume = None if self.scan is None else layers.scan_volume(self.scan)
         if volume is None:
             return "Open a scan first."
         if volume.modality is None:
@@ -470,13 +440,14 @@ class ClickPart(ClickForm):
 
     def _offer_names(self) -> None:
         entry = self.models.entry
-        volume = None if self._scan is None else layers.scan_volume(self._scan)
+        volume = None if self.scan is None else layers.scan_volume(self.scan)
         modality = volume.modality if volume is not None else None
         self.offer_names(organ_labels(entry, modality) if entry is not None else ())
 
     def _answered(self, seconds: float, worker: float) -> None:
-        self._hide_offer()
+        self._files.hide_offer()
         self.prompts.doubt = None
+        self._doubts.forget()
         self.status.setText(f"Click answered in {seconds:.2f} s ({worker:.2f} s in the worker).")
         self.prompts.show()
 
@@ -491,9 +462,15 @@ class ClickPart(ClickForm):
         self.status.setText(sentence)
         notify.error(sentence)
 
-    def _failed(self, sentence: str, again: Callable[[], None]) -> None:
+    def _failed(self, session: ClickSession, sentence: str, again: Callable[[], None]) -> None:
+        def retry() -> None:
+            if self.sessions.saving(session) is None:
+                notify.error("That session has ended meanwhile; click on the scan again.")
+                return
+            again()
+
         self.status.setText(sentence)
-        notify.offer(sentence, "Click again", again)
+        notify.offer(sentence, "Click again", retry)
 
 
 def _free_name(session: ClickSession) -> str:
@@ -507,7 +484,7 @@ def press(viewer: Any, name: str) -> bool:
     """Do what a key does in a viewer; False where it has no Click part."""
     own = getattr(viewer, "__wrapped__", viewer)
     for one in list(_parts):
-        if getattr(one._viewer, "__wrapped__", one._viewer) is own:
+        if getattr(one.viewer, "__wrapped__", one.viewer) is own:
             one.press(name)
             return True
     return False

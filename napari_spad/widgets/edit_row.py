@@ -9,6 +9,7 @@ import numpy as np
 from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QGridLayout, QLabel, QPushButton, QWidget
 
 from napari_spad import layers, locks, notify, strokes
+from napari_spad.click_mouse import clicking
 from napari_spad.history import History, history_of
 from napari_spad.organ_layers import itself, names_of, on_same_grid
 from napari_spad.widgets import threads
@@ -262,6 +263,7 @@ class EditRow(QWidget):
     # Islands
 
     def _arm(self, button: QPushButton, on: bool) -> None:
+        self._hold_clicks()
         if not on:
             self.status.setText("")
             return
@@ -271,13 +273,22 @@ class EditRow(QWidget):
         fate = "stay" if button is self.keep_button else "go"
         self._say(f"Click on the island that is to {fate}.")
 
+    def _hold_clicks(self) -> None:
+        """Keep the click on an island from being a prompt, too."""
+        mouse = clicking(self._viewer)
+        if mouse is not None:
+            mouse.held = self._armed
+
+    @property
+    def _armed(self) -> bool:
+        return self.keep_button.isChecked() or self.remove_button.isChecked()
+
     def _disarm(self) -> None:
         self.keep_button.setChecked(False)
         self.remove_button.setChecked(False)
 
     def _clicked(self, event: Any) -> None:
-        armed = self.keep_button.isChecked() or self.remove_button.isChecked()
-        if not armed or self._layer is None:
+        if not self._armed or self._layer is None:
             return
         if len(event.dims_displayed) > 2:
             self._say("Click on the island in a slice, not in 3D.")

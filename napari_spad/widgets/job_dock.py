@@ -165,7 +165,13 @@ class JobDock(Dock):
     def _died(self, sentence: str) -> None:
         """Offer to do the job again with the worker that takes the place of the dead one."""
         self._ended(sentence)
-        notify.offer(sentence, f"{self.verb} again", self.run)
+        notify.offer(sentence, f"{self.verb} again", self._run_again)
+
+    def _run_again(self) -> None:
+        if self._is_closed:
+            notify.error("That dock was closed meanwhile; open it again and press its button.")
+            return
+        self.run()
 
     def _ended(self, words: str) -> None:
         self._job = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from qtpy.QtCore import QPoint, Qt, QTimer, Signal
@@ -12,7 +12,6 @@ from qtpy.QtWidgets import QHeaderView, QMenu, QTreeWidget, QTreeWidgetItem
 from napari_spad.widgets import marks
 from napari_spad.widgets.organs import number
 from spad.prompts.prompt import Prompt
-from spad.prompts.session import Object
 from spad.volumes.colors import readable
 
 NAME, ML, PROMPTS, LOCK = range(4)
@@ -46,6 +45,7 @@ class ObjectList(QTreeWidget):
         header.setSectionResizeMode(NAME, QHeaderView.ResizeMode.Stretch)
         header.setSectionResizeMode(LOCK, QHeaderView.ResizeMode.Fixed)
         self.setColumnWidth(LOCK, _LOCK_WIDTH)
+        self._told: Any = None
         self.setIndentation(14)
         self.setUniformRowHeights(True)
         self._locks = marks.locks(self)
@@ -64,30 +64,42 @@ class ObjectList(QTreeWidget):
 
     def show_objects(
         self,
-        objects: Mapping[str, Object],
+        prompts: Mapping[str, Sequence[Prompt]],
         volumes: Mapping[str, float],
         colors: Mapping[str, Any],
         locked: set[str],
         active: str,
     ) -> None:
-        """Fill the list; what is unfolded stays so.
+        """Fill the list; what is unfolded stays so, and a prompt that is chosen stays chosen.
 
         Args:
-            objects: by name.
+            prompts: those of each object, by its name.
             volumes: in mL.
             colors: (red, green, blue, alpha), each 0 to 1.
             locked: names.
             active: the one that clicks go to.
         """
+        told = (
+            {name: [_words(one) for one in its] for name, its in prompts.items()},
+            {name: number(ml, 1) for name, ml in volumes.items()},
+            {name: tuple(map(float, color)) for name, color in colors.items()},
+            set(locked),
+            active,
+        )
+        if told == self._told:
+            return
+        same = self._told is not None and self._told[-1] == active
+        self._told = told
+        none, chosen = same and self.currentItem() is None, self._chosen()
         rows = [self.topLevelItem(n) for n in range(self.topLevelItemCount())]
         unfolded = {row.text(NAME) for row in rows if row is not None and row.isExpanded()}
         scrolled = self.verticalScrollBar()
         at = 0 if scrolled is None else scrolled.value()
         self.blockSignals(True)
-        self.clear()
-        for name, one in objects.items():
+        super().clear()
+        for name, its in prompts.items():
             item = QTreeWidgetItem(
-                [readable(name), number(volumes.get(name), 1), str(len(one.prompts) or "")]
+                [readable(name), number(volumes.get(name), 1), str(len(its) or "")]
             )
             item.setData(NAME, Qt.ItemDataRole.UserRole, name)
             item.setIcon(NAME, _swatch(colors[name]))
@@ -97,7 +109,7 @@ class ObjectList(QTreeWidget):
             item.setToolTip(LOCK, "Locked: neither clicks nor painting change it")
             for column in (ML, PROMPTS):
                 item.setTextAlignment(column, Qt.AlignmentFlag.AlignRight)
-            for index, prompt in enumerate(one.prompts):
+            for index, prompt in enumerate(its):
                 child = QTreeWidgetItem([_words(prompt)])
                 child.setData(NAME, Qt.ItemDataRole.UserRole, name)
                 child.setData(ML, Qt.ItemDataRole.UserRole, index)
@@ -107,13 +119,35 @@ class ObjectList(QTreeWidget):
             item.setFont(NAME, font)
             self.addTopLevelItem(item)
             item.setExpanded(item.text(NAME) in unfolded)
-            if name == active:
-                item.setSelected(True)
-                self.setCurrentItem(item)
+            if name == active and not none:
+                self._choose_again(item, chosen)
         self._fit()
         if scrolled is not None:
             scrolled.setValue(at)
         self.blockSignals(False)
+
+    def clear(self) -> None:
+        """Show no object."""
+        self._told = None
+        super().clear()
+
+    def _chosen(self) -> tuple[str, int] | None:
+        """Give the prompt whose row is chosen, or None."""
+        item = self.currentItem()
+        return None if item is None or item.parent() is None else _prompt_of(item)
+
+    def _choose_again(self, item: QTreeWidgetItem, chosen: tuple[str, int] | None) -> None:
+        """Choose the prompt that was chosen, or the one in its place; else the object.
+
+        Once the last prompt is deleted nothing is chosen: Delete would then empty the object.
+        """
+        name = item.data(NAME, Qt.ItemDataRole.UserRole)
+        if chosen is None or chosen[0] != name:
+            self.setCurrentItem(item)
+        elif item.childCount():
+            self.setCurrentItem(item.child(min(chosen[1], item.childCount() - 1)))
+        else:
+            self.setCurrentItem(None)
 
     def row(self, name: str) -> QTreeWidgetItem | None:
         """Give an object's row."""

@@ -33,6 +33,7 @@ class OddRow(QWidget):
         super().__init__()
         self._session: ClickSession | None = None
         self._findings: list[plausible.Finding] = []
+        self._judged: tuple[ClickSession, str, int] | None = None
         self._turns = threads.Turns()
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
@@ -49,12 +50,22 @@ class OddRow(QWidget):
         self.hide()
 
     def look_soon(self, session: ClickSession | None) -> None:
-        """Judge the active object of a session anew; None shows nothing."""
+        """Judge the active object of a session anew; None shows nothing.
+
+        Until then nothing can be repaired: what was found may be true no more.
+        """
         self._session = session
+        if self._judged != self._now():
+            self.repair_button.setEnabled(False)
         self._timer.start(_JUDGE_MS)
 
-    def _judge(self) -> None:
+    def _now(self) -> tuple[ClickSession, str, int] | None:
+        """What there is to judge: the session, its active object and the version of its labels."""
         session = self._session
+        return None if session is None else (session, session.active, session.history.version)
+
+    def _judge(self) -> None:
+        session, now = self._session, self._now()
         if session is None or session.active not in session.objects:
             self._show("", [])
             return
@@ -77,7 +88,7 @@ class OddRow(QWidget):
 
         def done(found: list[plausible.Finding]) -> None:
             if turn == self._turns.now:
-                self._box = box
+                self._box, self._judged = box, now
                 self._show(name, found)
 
         def refused(sentence: str) -> None:
@@ -94,12 +105,13 @@ class OddRow(QWidget):
         self.repair_button.setVisible(first is not None)
         if first is not None:
             self.repair_button.setText(with_click_key(first.repair, "repair"))
+            self.repair_button.setEnabled(self._judged == self._now())
         self.setVisible(bool(words))
 
     def _repair(self) -> None:
         session = self._session
         finding = next((one for one in self._findings if one.repair), None)
-        if session is None or finding is None:
+        if session is None or finding is None or self._judged != self._now():
             return
         name = session.active
         if finding.mask is not None:
@@ -113,6 +125,6 @@ class OddRow(QWidget):
             return
         try:
             session.swap(name, finding.other)
+            session.choose(finding.other)
         except SpadError as error:
             self.refused.emit(str(error))
-        session.choose(finding.other)

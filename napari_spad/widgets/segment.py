@@ -155,6 +155,8 @@ class SegmentDock(JobDock):
 
     def closed(self) -> None:
         self.click.button.setChecked(False)
+        self.click.session = None
+        self.click.end()
 
     def select(self, label: int, *, move: bool = False) -> None:
         """Select an organ: highlight its row and say its volume and mean.

@@ -64,7 +64,7 @@ def test_another_time_of_a_series(viewer, part, ct_phantom, deep):
         assert len(viewer.layers["prompts"].data) == 1
     assert np.array_equal(session.layer.data, labels)
     assert len(session.log) == steps
-    # both sessions live on, each on its own time
+    # both sessions live on, each on its own time and with its own labels
     for phase, count in ((2, 2), (0, 3)):
         viewer.dims.set_current_step(0, phase)
         part.button.click()
@@ -75,7 +75,16 @@ def test_another_time_of_a_series(viewer, part, ct_phantom, deep):
         mouse(viewer, np.array(series.data_to_world((phase, *beside(liver, 0, 3, 2 * count)))))
         answered(part)
         assert "object_1" in part.session.objects
-        assert np.count_nonzero(part.session.layer.data) > np.count_nonzero(labels)
+        assert part.session.layer.visible
+        if phase:
+            assert part.session.layer.name == "series - objects, time 2"
+            assert not session.layer.visible
+            assert places(part) == [beside(liver, 0, 3, 4)]
+            part.press("undo")
+            part.press("redo")
+            assert np.array_equal(session.layer.data, labels)
+    assert np.count_nonzero(session.layer.data) > np.count_nonzero(labels)
+    assert not viewer.layers["series - objects, time 2"].visible
     assert places(part) == [tuple(liver), beside(liver, 0, 3, 6)]
 
 

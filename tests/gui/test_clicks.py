@@ -122,7 +122,7 @@ def test_a_newer_click_overtakes_an_older_one(viewer, scan, part, deep):
     assert session.busy
     viewer.dims.set_point(0, at[0] + scan.scale[0])
     part.prompts.give("point", [at + np.array([0, 0, 4]) * scan.scale], True, set())
-    assert len(session.answers.unanswered("object_1")) == 2
+    assert len(session.prompts_of("object_1")) == 2
     answered(part)
     assert [step["step"] for step in session.log] == ["dropped", "prompt"]
     assert len(session.objects["object_1"].prompts) == 2

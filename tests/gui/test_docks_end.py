@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from napari.utils.notifications import notification_manager
 
 from napari_spad import jobs, layers
 from napari_spad.widgets.notices import notices
@@ -58,3 +59,19 @@ def test_a_closed_dock_does_not_keep_the_worker(viewer, scan, truth, dock):
     settle(1)
     viewer.close()
     wait_for(lambda: not alive(pid))
+
+
+def test_an_offer_outlives_its_dock_and_says_so(viewer, clicker, scan, truth, dock):
+    widget = dock("Segment")
+    part = widget.click
+    part.button.setChecked(True)
+    session = part.session
+    session.failed.emit("The worker process ended.", lambda: pytest.fail("asked a dead session"))
+    widget._died("The worker process ended.")
+    offers = [one.actions for one in notification_manager.records[-2:]]
+    close(viewer, widget)
+    for [(_, call)] in offers:
+        call(None)
+    ended, closed = (one.message for one in notification_manager.records[-2:])
+    assert ended.startswith("That session has ended meanwhile")
+    assert closed.startswith("That dock was closed meanwhile")

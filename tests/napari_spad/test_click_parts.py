@@ -18,10 +18,12 @@ from napari_spad.held_session import HeldSession
 from napari_spad.history import history_of
 from napari_spad.turned import Turned
 from spad.errors import SpadError
+from spad.prompts.kept import labels_path
 from spad.prompts.part import Part
 from spad.prompts.prompt import Prompt
-from spad.prompts.session import Object, Session, voxels_entry
+from spad.prompts.session import Object, Session
 from spad.prompts.session_file import Record, replay
+from spad.prompts.steps import voxels_entry
 from spad.volumes.axes import from_canonical
 
 
@@ -81,6 +83,7 @@ def test_air_around_the_body_is_no_air_in_it(ct_phantom):
     plane[middle] = -1000
     assert not plausible.outside_body(plane, middle)
     assert plausible.outside_body(plane, (0, 0))
+    assert not plausible.outside_body(plane, (0, 0), "PT")
     assert abs(plausible.middle_of_body(plane) - (plane.shape[1] - 1) / 2) < 4
 
 
@@ -208,6 +211,6 @@ def test_sessions_are_kept_side_by_side_and_found_again(ct_phantom, tmp_path, mo
     assert found.objects["liver"].start.digest() == "empty"
     with pytest.raises(SpadError, match="other voxels or geometry"):
         click_files.read(first, ct_phantom.image)
-    click_files.labels_path(first).write_bytes(b"PK")
+    labels_path(first).write_bytes(b"PK")
     with pytest.raises(SpadError, match="cannot be read"):
         click_files.read(first)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import platform
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +36,8 @@ def label_by_clicks(
         modality: "CT" or "MR", None to take the scan's own.
         device: "auto", "cpu" or "cuda".
         progress: told about features and clicks.
-        session_file: where to write the session, which `spad replay` plays again.
+        session_file: where to write the session, which `spad replay` plays again; its labels lie
+            beside it, so that the Segment dock can open it.
 
     Returns:
         Labels on the scan's grid, with a report.
@@ -48,6 +48,7 @@ def label_by_clicks(
     import time
 
     from spad.inference.clicks import ClickSession
+    from spad.prompts import kept
     from spad.prompts.clicks_file import read_clicks
 
     entries = read_clicks(clicks, scan)
@@ -66,7 +67,9 @@ def label_by_clicks(
             else:
                 session.start(entry.label, _mask(entry.mask, scan))
         if session_file is not None:
-            record_of(session).write(session_file)
+            kept.write(
+                session_file, record_of(session), session.session.objects, session.session.labels
+            )
         seconds = {"load": opened - begun, "model": time.perf_counter() - opened}
         return _measured(session, seconds | {"total": time.perf_counter() - begun})
 
@@ -123,30 +126,26 @@ def record_of(session: ClickSession) -> Record:
     """Give the session file's content for a session of this process."""
     import hashlib
 
-    import torch
-
     from spad.checkpoints import zoo
     from spad.data.channels import one_phase
+    from spad.prompts.made_with import made_with
     from spad.prompts.session_file import Record, scan_entry
 
-    def file_of(name: str | None) -> dict[str, str] | None:
-        if name is None:
-            return None
-        entry = zoo.find(name)
-        return {"name": name, "sha256": hashlib.sha256(entry.path.read_bytes()).hexdigest()}
+    def file_of(entry: zoo.Entry) -> dict[str, str]:
+        return {"name": entry.name, "sha256": hashlib.sha256(entry.path.read_bytes()).hexdigest()}
 
-    card = session.model.card
+    segmenter = session.model.card.segmenter
     return Record(
         scan=scan_entry(one_phase(session.volume, session.phase), session.phase),
-        models={"clicker": file_of(session.model.entry.name), "segmenter": file_of(card.segmenter)},
+        models={
+            "clicker": file_of(session.model.entry),
+            "segmenter": None if segmenter is None else file_of(zoo.find(segmenter)),
+        },
         settings={
             "modality": session.scan.modality,
             "features": session.features is not None,
             "organs": session.told_organs,
-            "device": session.model.place.type,
-            "threads": torch.get_num_threads(),
-            "torch": str(torch.__version__),
-            "python": platform.python_version(),
+            **made_with(session.model.place.type),
         },
         steps=session.session.log,
         names={one.label: one.name for one in session.session.objects.values()},

@@ -56,7 +56,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--session",
         type=Path,
         metavar="FILE",
-        help="with --clicks, also write a session that 'spad replay' plays again",
+        help="with --clicks, also write a session that 'spad replay' plays again and the Segment "
+        "dock opens, with its labels beside it (*.labels.npz)",
     )
     parser.add_argument(
         "--confidence",

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from spad.data.augment import resample_crop
+from spad.data.grid_lines import at_lines
 from spad.models.sac import level_factors
 from spad.volumes.anisotropy import degree_of_anisotropy
 
@@ -65,8 +66,14 @@ class Patch:
         cell = np.array(level_factors(level, self.da))
         depth, height, width = (int(n // c) for n, c in zip(self.size, cell, strict=True))
         matrix = ratio[:, None] * self.matrix * cell
-        mode = "nearest" if nearest else "bilinear"
-        return resample_crop(array, centre, (depth, height, width), matrix, mode)
+        size = (depth, height, width)
+        if not np.any(matrix - np.diag(np.diag(matrix))):
+            lines = [
+                middle + step * (np.arange(n) - (n - 1) / 2)
+                for middle, step, n in zip(centre, np.diag(matrix), size, strict=True)
+            ]
+            return at_lines(array, lines, nearest=nearest)
+        return resample_crop(array, centre, size, matrix, "nearest" if nearest else "bilinear")
 
     def to_patch(self, voxels: np.ndarray) -> np.ndarray:
         """Bring (n, 3) voxels of the scan to voxels of the patch."""

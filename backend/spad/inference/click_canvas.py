@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from spad.data.grid_lines import at_lines
 from spad.data.patches import Patch
 from spad.inference.click_input import ClickScan, Slices, between
 from spad.inference.features import Features
@@ -192,21 +193,12 @@ def box_in_scan(mask: torch.Tensor, patch: Patch, shape: np.ndarray) -> np.ndarr
 
 def on_region(patch: Patch, chance: torch.Tensor, region: Slices) -> torch.Tensor:
     """Interpolate a straight patch's values at the voxels of a part of the scan, axis by axis."""
-    made = chance
-    for axis, part in enumerate(region):
-        step = patch.matrix[axis, axis]
-        middle = (patch.size[axis] - 1) / 2
-        place = (np.arange(part.start, part.stop) - patch.centre[axis]) / step + middle
-        place = np.clip(place, 0, patch.size[axis] - 1)
-        first = np.minimum(place.astype(int), max(patch.size[axis] - 2, 0))
-        share = torch.from_numpy((place - first).astype(np.float32))
-        second = np.minimum(first + 1, patch.size[axis] - 1)
-        shape = [-1 if a == axis else 1 for a in range(3)]
-        share = share.view(shape)
-        low = made.index_select(axis, torch.from_numpy(first))
-        high = made.index_select(axis, torch.from_numpy(second))
-        made = torch.lerp(low, high, share)
-    return made
+    lines = [
+        (np.arange(part.start, part.stop) - patch.centre[axis]) / patch.matrix[axis, axis]
+        + (patch.size[axis] - 1) / 2
+        for axis, part in enumerate(region)
+    ]
+    return at_lines(chance, lines)
 
 
 def sureness(region: Slices, clicked: np.ndarray | None, spacing: np.ndarray) -> torch.Tensor:

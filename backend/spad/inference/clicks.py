@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from spad.checkpoints import zoo
 from spad.data.model_input import one_phase, unit_channels
@@ -38,6 +39,7 @@ class ClickSession:
         phase: which time of a 4D scan.
         features: use what the segmenter knows of the scan, which takes some seconds at first.
         organs: also tell the decoder the automatic probability of the organ that is meant.
+        labels_type: of the labels' voxels; a wider one has room for labels above 255.
         progress: told while features are computed.
 
     Raises:
@@ -54,6 +56,7 @@ class ClickSession:
         phase: int = 0,
         features: bool = True,
         organs: bool = True,
+        labels_type: DTypeLike = np.uint8,
         progress: Progress = silent,
     ) -> None:
         place = choose(device)
@@ -67,7 +70,7 @@ class ClickSession:
         )
         self.told_organs, self.tells_features = organs, True
         shape = volume.spatial_shape
-        self.session = Session(np.zeros(shape, np.uint8), self._predict)
+        self.session = Session(np.zeros(shape, labels_type), self._predict)
 
     def __enter__(self) -> Self:
         return self

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from spad.errors import SpadError
+from spad.prompts.packed import pack, unpack
 
 KINDS = ("point", "scribble", "box", "lasso")
 Voxel = tuple[int, int, int]
+_MOST_LISTED = 16
 
 
 @dataclass(frozen=True)
@@ -77,10 +79,11 @@ class Prompt:
                 )
 
     def to_json(self) -> dict[str, Any]:
-        """Give the prompt as plain JSON values."""
+        """Give the prompt as plain JSON values; many voxels as `spad.prompts.packed` has them."""
+        few = len(self.voxels) <= _MOST_LISTED
         return {
             "kind": self.kind,
-            "voxels": [list(voxel) for voxel in self.voxels],
+            "voxels": [list(v) for v in self.voxels] if few else pack(np.array(self.voxels)),
             "positive": self.positive,
         }
 
@@ -92,12 +95,14 @@ class Prompt:
             SpadError: they are no prompt.
         """
         try:
-            voxels = tuple((int(v[0]), int(v[1]), int(v[2])) for v in data["voxels"] if len(v) == 3)
+            told = data["voxels"]
+            listed = unpack(told).tolist() if isinstance(told, Mapping) else told
+            voxels = tuple((int(v[0]), int(v[1]), int(v[2])) for v in listed if len(v) == 3)
             return cls(str(data["kind"]), voxels, bool(data.get("positive", True)))
         except (KeyError, TypeError, ValueError) as error:
             raise SpadError(
                 f"A prompt is not as expected ({error}); expected the keys kind, voxels (lists of "
-                "three indices) and positive."
+                "three indices, or such lists packed) and positive."
             ) from error
 
 

@@ -6,10 +6,8 @@ and played again.
 
 from __future__ import annotations
 
-import base64
 import time
-import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,6 +16,7 @@ import numpy as np
 from spad.errors import SpadError
 from spad.prompts.part import Part, Slices, part_of
 from spad.prompts.prompt import Prompt, Voxel
+from spad.prompts.steps import moved_entry, voxels_entry
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,20 +231,6 @@ class Session:
             {"step": "start", "source": source},
         )
 
-    def edit(self, name: str, part: Part, text: str, prompts: Iterable[Prompt] = ()) -> Change:
-        """Change an object by hand: painting, an island removed; the voxels are kept as they are.
-
-        Args:
-            name: the object.
-            part: it, in the box where something changed.
-            text: what was done.
-            prompts: what the model is told of it from now on (painted or erased voxels).
-        """
-        thing = self._object(name)
-        changed = replace(thing, prompts=(*thing.prompts, *prompts), by_hand=True)
-        told = [one.to_json() for one in prompts]
-        return self.take(text, changed, part, {"step": "edit", "text": text, "prompts": told})
-
     def voxels(
         self,
         text: str,
@@ -262,12 +247,21 @@ class Session:
             mask: booleans in it: which change.
             values: their labels afterwards, one for each that is set, in C order.
             objects: those that have other prompts afterwards, by name; None where one is gone.
+
+        Raises:
+            SpadError: a label does not fit the type of the session's labels; nothing has changed.
         """
+        held = np.iinfo(self.labels.dtype)
+        if np.size(values) and not held.min <= np.min(values) <= np.max(values) <= held.max:
+            raise SpadError(
+                f"'{text}' writes labels from {np.min(values)} to {np.max(values)}, but those of "
+                f"this session go from {held.min} to {held.max}; give it labels of a wider type."
+            )
         region = Part(start, mask).region
         before = self.labels[region].copy()
         after = before.copy()
         after[mask] = values
-        self.log.append(voxels_entry(text, start, mask, values, objects))
+        self.log.append(voxels_entry(text, start, mask, values, objects, before))
         self.labels[region] = after
         others = {name: (self.objects.get(name), one) for name, one in (objects or {}).items()}
         change = Change(text, "", region, before, after, (None, None), others)
@@ -350,7 +344,7 @@ class Session:
         noted = {"object": thing.name, "label": thing.label} | dict(entry)
         noted |= {"before": "empty" if now is None else now.digest()}
         noted |= {"locked": sorted(self.locked)}
-        if entry["step"] in ("edit", "start"):
+        if entry["step"] == "start":
             noted |= {"part": part.to_json()}
         self.log.append(noted)
 
@@ -365,14 +359,17 @@ class Session:
         if not source:
             return None
         change = source.pop()
-        self.labels[change.region] = change.before if back else change.after
+        start = [one.start for one in change.region]
+        then = change.before if back else change.after
+        entry = moved_entry("undo" if back else "redo", start, self.labels[change.region], then)
+        self.labels[change.region] = then
         at = 0 if back else 1
         if change.name:
             self.put(change.name, change.objects[at])
         for name, pair in change.others.items():
             self.put(name, pair[at])
         target.append(change)
-        self.log.append({"step": "undo" if back else "redo"})
+        self.log.append(entry)
         return change
 
     def _object(self, name: str) -> Object:
@@ -384,44 +381,6 @@ class Session:
                 "first."
             )
         return found
-
-
-def voxels_entry(
-    text: str,
-    start: Sequence[int],
-    mask: np.ndarray,
-    values: np.ndarray,
-    objects: Mapping[str, Object | None] | None = None,
-) -> dict[str, Any]:
-    """Give the log's entry for a change by hand; see `Session.voxels`."""
-    z, y, x = (int(v) for v in start)
-    packed = zlib.compress(np.ascontiguousarray(values).astype("<i4").tobytes(), 6)
-    told = {name: None if one is None else one.to_json() for name, one in (objects or {}).items()}
-    return ({"objects": told} if told else {}) | {
-        "step": "voxels",
-        "text": text,
-        "part": Part((z, y, x), mask).to_json(),
-        "values": base64.b64encode(packed).decode(),
-    }
-
-
-def voxels_of(entry: Mapping[str, Any]) -> tuple[Part, np.ndarray]:
-    """Read such an entry: which voxels changed, and their labels afterwards.
-
-    Raises:
-        SpadError: it is damaged.
-    """
-    part = Part.from_json(entry["part"])
-    try:
-        values = np.frombuffer(zlib.decompress(base64.b64decode(entry["values"])), "<i4")
-        if len(values) != np.count_nonzero(part.mask):
-            raise ValueError(f"{len(values)} values")
-    except (KeyError, TypeError, ValueError, zlib.error) as error:
-        raise SpadError(
-            f"An edit in the file is damaged ({error}); expected a label for each voxel that it "
-            "changed."
-        ) from error
-    return part, values
 
 
 def merged(previous: Part | None, part: Part) -> Part | None:

@@ -1,8 +1,8 @@
 """The session file: all that is needed to make the labels of a scan again.
 
 It names the scan by a hash of its voxels and geometry, the models by hashes of their files, and
-lists the steps that took effect, each with a hash of the object before it. Steps by hand carry
-their voxels; steps of the model carry the prompt alone.
+lists the steps that took effect, each with a hash (`before`) of the object before it, or of the
+labels that it changed. Steps by hand carry their voxels; steps of the model carry the prompt alone.
 """
 
 from __future__ import annotations
@@ -20,11 +20,14 @@ from spad import jsonfile
 from spad.errors import SpadError
 from spad.prompts.part import Part
 from spad.prompts.prompt import Prompt
-from spad.prompts.session import Change, Object, Session, voxels_of
+from spad.prompts.session import Change, Object, Session
+from spad.prompts.steps import voxels_of
 from spad.volumes.volume import Volume
 
 VERSION = 1
-STEPS = ("prompt", "again", "start", "edit", "voxels", "undo", "redo", "dropped")
+BY_HAND = ("voxels", "undo", "redo")
+"""Steps that earlier files have without a hash."""
+STEPS = ("prompt", "again", "start", "voxels", "undo", "redo", "dropped")
 _HASHED_AT_ONCE = 64
 
 
@@ -33,10 +36,10 @@ class Record:
     """What a session file holds.
 
     Attributes:
-        scan: `path`, `sha256` (of voxels and geometry), `shape`, `spacing`, `phase`.
+        scan: `path`, `sha256` (of voxels and geometry), `shape`, `spacing`, `affine`, `phase`.
         models: `clicker` and `segmenter`: name and sha256 of the file; None where there is none.
-        settings: what else changes the result: `modality`, `features`, `organs`, `device`,
-            versions.
+        settings: what else changes the result: `modality`, `features`, `organs`, and what
+            `spad.prompts.made_with` tells.
         steps: in order; see `STEPS`.
         names: id -> name of the labels.
     """
@@ -61,7 +64,7 @@ class Record:
             "labels": {str(number): name for number, name in self.names.items()},
             "steps": [dict(step) for step in self.steps],
         }
-        jsonfile.write(Path(path), content)
+        jsonfile.write_text(path, jsonfile.dumps(content, None) + "\n")
 
 
 def read_record(path: str | Path) -> Record:
@@ -106,12 +109,13 @@ def scan_hash(scan: Volume) -> str:
 
 
 def scan_entry(scan: Volume, phase: int = 0) -> dict[str, Any]:
-    """Describe a 3D scan for a session file."""
+    """Describe a 3D scan for a session file: its affine takes indices of `array` to RAS+ mm."""
     return {
         "path": scan.source.path,
         "sha256": scan_hash(scan),
         "shape": list(scan.spatial_shape),
         "spacing": [round(float(s), 6) for s in scan.spacing],
+        "affine": np.asarray(scan.affine).tolist(),
         "phase": phase,
     }
 
@@ -124,12 +128,32 @@ def check_scan(record: Record, scan: Volume) -> None:
     """
     wanted = record.scan.get("sha256")
     found = scan_hash(scan)
-    if wanted != found:
-        raise SpadError(
-            f"The session was made on {record.scan.get('path')} (hash {str(wanted)[:12]}), but "
-            f"this scan has other voxels or geometry (hash {found[:12]}); open the session's own "
-            "scan."
-        )
+    if wanted == found:
+        return
+    path, phase = record.scan.get("path"), int(record.scan.get("phase") or 0)
+    of, then = "", ""
+    if phase or "t" in scan.source.axes:
+        of, then = f"time {phase} (counted from 0) of ", f" and show time {phase} of it"
+    raise SpadError(
+        f"The session was made on {of}{path or 'a scan without a file'} (hash "
+        f"{str(wanted)[:12]}), but what is here has other voxels or geometry (hash {found[:12]}); "
+        f"open the session's own scan{then}."
+    )
+
+
+def labels_type(record: Record) -> np.dtype:
+    """Give the narrowest unsigned type that holds all labels of a session.
+
+    Raises:
+        SpadError: a step is damaged.
+    """
+    most = max((0, *record.names))
+    for step in record.steps:
+        most = max(most, int(step.get("label") or 0))
+        if step["step"] == "voxels":
+            most = max(most, int(voxels_of(step)[1].max(initial=0)))
+            most = max((most, *(one.label for one in objects_of(step).values() if one)))
+    return np.min_scalar_type(most)
 
 
 @dataclass(frozen=True)
@@ -165,30 +189,16 @@ def replay(
     played = 0
     numbers = {name: number for number, name in record.names.items()}
     for number, step in enumerate(record.steps, 1):
-        kind = step["step"]
-        if kind == "dropped":
+        if step["step"] == "dropped":
             continue
         played += 1
-        if kind in ("undo", "redo"):
-            _ = session.undo() if kind == "undo" else session.redo()
-            continue
-        if kind == "voxels":
-            part, values = voxels_of(step)
-            things = objects_of(step, session.objects)
-            session.voxels(str(step.get("text", "edit")), part.start, part.mask, values, things)
-            continue
-        configure(step)
-        name = str(step["object"])
-        session.add(name, int(step["label"]))
-        for other in step.get("locked", ()):
-            # one that was painted and never clicked on
-            if other in numbers:
-                session.add(other, numbers[other])
-        session.locked = set(step.get("locked", ()))
-        before = session.part(name)
-        if step.get("before") != ("empty" if before is None else before.digest()):
+        length = len(session.log)
+        _play(session, step, numbers, configure)
+        # an undo where nothing was left to undo notes nothing
+        found = session.log[-1]["before"] if len(session.log) > length else None
+        wanted = step.get("before", found if step["step"] in BY_HAND else None)
+        if found is None or found != wanted:
             differing.append(number)
-        _play(session, name, step)
     return Replay(played, tuple(differing))
 
 
@@ -217,81 +227,45 @@ def objects_of(
     return found
 
 
-def _play(session: Session, name: str, step: Mapping[str, Any]) -> Change:
+def _play(
+    session: Session,
+    step: Mapping[str, Any],
+    numbers: Mapping[str, int],
+    configure: Callable[[Mapping[str, Any]], None],
+) -> Change | None:
     kind = step["step"]
     try:
-        if kind == "prompt":
-            return session.prompt(name, *(Prompt.from_json(one) for one in step["prompts"]))
-        if kind == "again":
-            return session.again(name, [Prompt.from_json(one) for one in step["prompts"]])
-        part = Part.from_json(step["part"])
+        if kind in ("undo", "redo"):
+            return session.undo() if kind == "undo" else session.redo()
+        if kind == "voxels":
+            part, values = voxels_of(step)
+            things = objects_of(step, session.objects)
+            text = str(step.get("text", "edit"))
+            return session.voxels(text, part.start, part.mask, values, things)
+        configure(step)
+        name = str(step["object"])
+        session.add(name, int(step["label"]))
+        for other, label in locked_of(step, numbers).items():
+            session.add(other, label)
+        session.locked = set(step.get("locked", ()))
         if kind == "start":
+            part = Part.from_json(step["part"])
             return session.begin_with(name, part.tight(), str(step.get("source", "a mask")))
-        prompts = [Prompt.from_json(one) for one in step.get("prompts", ())]
-        return session.edit(name, part, str(step.get("text", "edit")), prompts)
+        prompts = [Prompt.from_json(one) for one in step["prompts"]]
+        return session.prompt(name, *prompts) if kind == "prompt" else session.again(name, prompts)
     except KeyError as error:
         raise SpadError(
             f"A step of the session lacks {error}; expected the file as it was written."
         ) from error
 
 
-def script(record: Record, session_path: str) -> str:
-    """Write the session as a Python script that makes the same labels without the file's log."""
-    lines = [
-        "# Made by napari-spad from a session.",
-        "import spad",
-        "from spad.prompts.part import Part",
-        "from spad.prompts.prompt import Prompt",
-        "from spad.prompts.session import voxels_of",
-        "from spad.prompts.session_file import objects_of",
-        "",
-        f"scan = spad.read({str(record.scan.get('path'))!r})",
-        f"settings = {dict(record.settings)!r}",
-        "with spad.ClickSession(",
-        f"    scan, {(record.models.get('clicker') or {}).get('name')!r},",
-        "    modality=settings['modality'], features=settings['features'],",
-        f"    organs=settings['organs'], phase={int(record.scan.get('phase') or 0)},",
-        ") as clicks:",
-        "    session = clicks.session",
-    ]
-    for step in record.steps:
-        lines += [f"    {line}" for line in _script_of(step)]
-    lines.append(f"    spad.write(clicks.labels, {Path(session_path).stem + '_labels.nii.gz'!r})")
-    return "\n".join(lines) + "\n"
+def locked_of(step: Mapping[str, Any], numbers: Mapping[str, int]) -> dict[str, int]:
+    """Give the objects that were locked in a step, with their labels.
 
+    One may have been painted and never clicked on, so that no step before has begun it.
 
-def _script_of(step: Mapping[str, Any]) -> list[str]:
-    kind = step["step"]
-    if kind == "dropped":
-        return []
-    if kind in ("undo", "redo"):
-        return [f"session.{kind}()"]
-    if kind == "voxels":
-        return [
-            f"step = {dict(step)!r}",
-            "part, values = voxels_of(step)",
-            "things = objects_of(step, session.objects)",
-            "session.voxels(step['text'], part.start, part.mask, values, things)",
-        ]
-    name = step["object"]
-    lines = [
-        f"session.add({name!r}, {step['label']})",
-        f"session.locked = {set(step['locked'])!r}"
-        if step.get("locked")
-        else "session.locked = set()",
-    ]
-    if kind == "prompt":
-        lines.append(f"session.prompt({name!r}, *map(Prompt.from_json, {step['prompts']!r}))")
-    elif kind == "again":
-        lines.append(f"session.again({name!r}, [Prompt.from_json(p) for p in {step['prompts']!r}])")
-    elif kind == "start":
-        lines.append(
-            f"session.begin_with({name!r}, Part.from_json({step['part']!r}).tight(), "
-            f"{step.get('source')!r})"
-        )
-    else:
-        lines.append(
-            f"session.edit({name!r}, Part.from_json({step['part']!r}), {step.get('text')!r}, "
-            f"[Prompt.from_json(p) for p in {step.get('prompts', [])!r}])"
-        )
-    return lines
+    Args:
+        step: of the model.
+        numbers: name -> label of the session's objects.
+    """
+    return {name: numbers[name] for name in step.get("locked", ()) if name in numbers}

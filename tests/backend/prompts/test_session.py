@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from spad.errors import SpadError
+from spad.prompts.made_with import differences, made_with
 from spad.prompts.part import Part, part_of
 from spad.prompts.prompt import Prompt, point
 from spad.prompts.session import Object, Session, merged
-from spad.prompts.session_file import Record, check_scan, read_record, replay, scan_entry, script
+from spad.prompts.session_file import (
+    Record,
+    check_scan,
+    labels_type,
+    read_record,
+    replay,
+    scan_entry,
+)
+from spad.prompts.session_script import script
+from spad.prompts.steps import labels_digest, moved_entry
 from spad.volumes.volume import Volume
 
 SHAPE = (20, 24, 28)
@@ -40,7 +53,7 @@ def session() -> Session:
 
 
 def played() -> Session:
-    """Two objects, a negative click, an edit, a lock, undo and redo, a prompt removed."""
+    """Two objects, a negative click, an erasure, a lock, undo and redo, a prompt removed."""
     made = session()
     made.add("liver", 6)
     made.prompt("liver", point((5, 5, 5)))
@@ -93,7 +106,8 @@ def test_an_object_tells_whether_it_comes_of_prompts_alone() -> None:
     assert now()
     part = made.part("liver")
     assert part is not None
-    made.edit("liver", part, "smooth")
+    thing = replace(made.objects["liver"], by_hand=True)
+    made.voxels("Smooth", (5, 5, 5), np.ones((1, 1, 1), bool), np.zeros(1, int), {"liver": thing})
     assert not now()
     made.prompt("liver", point((6, 5, 5)))
     made.undo()
@@ -148,7 +162,8 @@ def test_a_session_file_played_again_gives_the_same_labels(tmp_path) -> None:
     assert found.differing == ()
     assert found.steps == len(made.log)
     assert record.names == {6: "liver", 1: "tumour"}
-    compile(script(record, "a.session.json"), "script", "exec")
+    compile(script(record, "a.session.json", "a.nii.gz"), "script", "exec")
+    assert record.scan["affine"] == np.eye(4).tolist()
 
 
 def test_a_replay_says_where_an_object_was_another() -> None:
@@ -163,6 +178,113 @@ def test_a_replay_says_where_an_object_was_another() -> None:
 
     again = Session(np.zeros(SHAPE, np.uint8), smaller)
     assert replay(record, again).differing[0] == 2
+
+
+@pytest.mark.parametrize("kind", ["voxels", "undo", "redo"])
+def test_a_replay_says_where_labels_were_others_before_a_step_by_hand(kind: str) -> None:
+    """Steps by hand carry a hash of the labels that they change."""
+    steps = [dict(step) for step in played().log]
+    number = next(n for n, step in enumerate(steps, 1) if step["step"] == kind)
+    hashed = steps[number - 1].pop("before")
+    assert len(hashed) == 32
+    # earlier files have none
+    assert replay(Record({}, {}, {}, steps), session()).differing == ()
+    steps[number - 1]["before"] = "0" * 32
+    assert replay(Record({}, {}, {}, steps), session()).differing == (number,)
+
+
+def test_an_undo_of_nothing_is_a_difference() -> None:
+    assert replay(Record({}, {}, {}, [{"step": "undo"}]), session()).differing == (1,)
+
+
+def test_the_hash_of_an_undo_is_that_of_the_voxels_that_change() -> None:
+    now = np.zeros((4, 5, 6), np.int64)
+    now[1:3, 2, 3] = 300
+    then = np.zeros_like(now)
+    wide = moved_entry("undo", (7, 8, 9), now, then)
+    tight = moved_entry("undo", (8, 10, 12), now[1:3, 2:3, 3:4].astype(np.uint16), then[:2, :1, :1])
+    assert wide == tight
+    assert wide["before"] == labels_digest((8, 10, 12), np.full((2, 1, 1), 300))
+    assert moved_entry("redo", (0, 0, 0), now, now)["before"] == "empty"
+
+
+def test_labels_above_255_are_played_again_and_never_wrapped() -> None:
+    def empty(kind: np.dtype | type) -> Session:
+        return Session(np.zeros(SHAPE, kind), ball)
+
+    made = empty(np.uint16)
+    made.add("liver", 300)
+    made.prompt("liver", point((5, 5, 5)))
+    mask = np.ones((2, 2, 2), bool)
+    made.voxels("Paint", (9, 9, 9), mask, np.full(8, 400))
+    record = Record({}, {}, {}, json.loads(json.dumps(made.log)), {300: "liver"})
+    assert labels_type(record) == np.uint16
+    again = empty(labels_type(record))
+    assert replay(record, again).differing == ()
+    np.testing.assert_array_equal(again.labels, made.labels)
+    narrow = session()
+    for value in (300, -1):
+        with pytest.raises(SpadError, match="from 0 to 255; give it labels of a wider type"):
+            narrow.voxels("Paint", (9, 9, 9), mask, np.full(8, value))
+    assert not narrow.labels.any()
+    assert not narrow.log
+    # what a change by hand brings counts without a step of the model
+    assert labels_type(Record({}, {}, {}, made.log[1:])) == np.uint16
+    assert labels_type(Record({}, {}, {}, [])) == np.uint8
+
+
+def test_many_voxels_are_short_text_and_the_long_form_is_read(tmp_path) -> None:
+    voxels = np.argwhere(np.ones((20, 16, 16), bool))[:5000] + np.array([30, 200, 40000])
+    stroke = Prompt("scribble", tuple(map(tuple, voxels.tolist())))
+    told = json.dumps(stroke.to_json())
+    assert len(told) < 5000
+    assert Prompt.from_json(json.loads(told)) == stroke
+    assert Prompt.from_json({"kind": "scribble", "voxels": voxels.tolist()}) == stroke
+    assert point((1, 2, 3)).to_json()["voxels"] == [[1, 2, 3]]
+    for damaged in ({"shape": [4, 3]}, {"type": "<f8"}, {"differences": "abcd"}):
+        broken = json.loads(told)
+        broken["voxels"] |= damaged
+        with pytest.raises(SpadError, match="not as expected"):
+            Prompt.from_json(broken)
+    # the labels of a change by hand had another form, too
+    step = {
+        "step": "voxels",
+        "text": "Paint",
+        "part": Part((0, 0, 0), np.ones((1, 1, 2), bool)).to_json(),
+    }
+    step["values"] = base64.b64encode(zlib.compress(np.array([5, 7], "<i4").tobytes())).decode()
+    again = session()
+    replay(Record({}, {}, {}, [step]), again)
+    assert again.labels[0, 0, :3].tolist() == [5, 7, 0]
+    Record({}, {}, {}, [{"step": "prompt", "prompts": [stroke.to_json()]}] * 20).write(
+        tmp_path / "s.json"
+    )
+    assert (tmp_path / "s.json").stat().st_size < 50_000
+
+
+def test_a_session_of_another_time_names_the_time() -> None:
+    array = np.arange(2 * 8, dtype=np.int16).reshape(2, 2, 2, 2)
+    series = Volume.from_array(array, np.eye(4), axes="tzyx")
+    times = [series.with_array(one) for one in series.array]
+    record = Record(scan_entry(times[1], 1) | {"path": "cine.nii.gz"}, {}, {}, [])
+    with pytest.raises(SpadError, match=r"time 1 \(counted from 0\) of cine.nii.gz .* show time 1"):
+        check_scan(record, times[0])
+    check_scan(record, times[1])
+
+
+def test_what_a_session_was_made_with_is_compared() -> None:
+    now = made_with("cpu")
+    assert set(now) == {"device", "threads", "spad", "torch", "python"}
+    assert now["torch"]
+    assert now["threads"] >= 1
+    assert differences(now, now) is None
+    assert differences({"device": "auto"}, now) is None
+    assert differences({}, now) is None
+    then = now | {"torch": "1.0", "device": "cuda"}
+    assert differences(then, now) == (
+        f"Made with torch 1.0, device cuda; here torch {now['torch']}, device cpu: labels may "
+        "differ in a few voxels."
+    )
 
 
 def test_a_session_of_another_scan_is_refused(tmp_path) -> None:
