@@ -90,6 +90,12 @@ class ClickObjects:
         return self.session.objects
 
     @property
+    def fits(self) -> bool:
+        """Whether the layer has as many voxels as the scan along each axis."""
+        sides = tuple(self.turned.shape[axis] for axis in self.turned.order)
+        return tuple(self.layer.data.shape[-3:]) == sides
+
+    @property
     def locked(self) -> set[str]:
         """Names of locked objects."""
         fixed = locks.locked(self.layer)
@@ -405,16 +411,17 @@ class ClickObjects:
             self.session.put(name, one)
 
     def _data_changed(self, event: Any = None) -> None:
-        """Take over other labels in the layer, as one change."""
+        """Take over other labels in the layer, as one change; none that do not fit."""
+        if not self.fits:
+            return
         new = self._array()
         old = self.session.labels
         if new is old or np.may_share_memory(new, old):
             return
-        if new.shape == old.shape:
-            mask = new != old
-            entry = voxels_entry("other labels", (0, 0, 0), mask, new[mask], before=old)
-            self.session.log.append(entry)
-            self._done.append(object())
+        mask = new != old
+        entry = voxels_entry("other labels", (0, 0, 0), mask, new[mask], before=old)
+        self.session.log.append(entry)
+        self._done.append(object())
         self.session.labels = new
         self.session.find_boxes()
         for label in self.session.labels_there():

@@ -186,9 +186,11 @@ class ClickPrompts:
             return
         shown = places.time_shown(self._viewer, session.scan)
         if shown != session.phase:
+            # a scan has times or channels, never both
+            one, whole = places.words_of_time(session.volume)
             raise SpadError(
-                f"The session is on time {session.phase} of the series, but time {shown} "
-                f"is shown; go back to time {session.phase}, or switch Click off and on to begin "
+                f"The session is on {one} {session.phase} of the {whole}, but {one} {shown} "
+                f"is shown; go back to {one} {session.phase}, or switch Click off and on to begin "
                 "on this one."
             )
 

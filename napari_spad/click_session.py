@@ -215,10 +215,10 @@ class ClickSession(ClickSignals):
         self.history.redo()
 
     def check_scan(self) -> None:
-        """Refuse to go on where the scan is no longer the one that the session began on.
+        """Refuse to go on where scan or labels are no longer those that the session began on.
 
         Raises:
-            SpadError: its voxels or axes are others.
+            SpadError: the scan's voxels or axes are others, or the labels lie on another grid.
         """
         now = layers.scan_volume(self.scan)
         same = now is not None and (
@@ -233,6 +233,12 @@ class ClickSession(ClickSignals):
                 f"The scan {self.scan.name!r} has other voxels or another depth axis than when "
                 "the session began; its labels and prompts stay: switch Click off and on to begin "
                 "a new session on what is there now."
+            )
+        if not self._objects.fits:
+            raise SpadError(
+                f"The labels {self.layer.name!r} have {self.layer.data.shape[-3:]} voxels now, "
+                f"and the scan has {self.scan.data.shape[-3:]}; put labels on the scan's grid "
+                "back, or choose other ones."
             )
 
     def close(self) -> None:

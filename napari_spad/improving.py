@@ -134,7 +134,8 @@ def corrected(layer: Labels, objects: Iterable[Object] = ()) -> set[int]:
         layer: the labels.
         objects: those of its session of clicks.
     """
-    found = locks.locked(layer) | {one.label for one in objects if one.prompts}
+    found = locks.locked(layer)
+    found |= {one.label for one in objects if one.prompts or one.by_hand}
     for step in history_of(layer).steps:
         carried = () if step.payload is None else step.payload[1].objects.values()
         things = [one for one in carried if one is not None]

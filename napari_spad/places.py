@@ -9,6 +9,8 @@ import numpy as np
 if TYPE_CHECKING:
     from napari import Viewer
 
+    from spad.volumes.volume import Volume
+
 
 def index_of(scan: Any, world: np.ndarray) -> np.ndarray:
     """Bring a place of the viewer to the last three axes of a scan's layer."""
@@ -37,3 +39,8 @@ def index_shown(viewer: Viewer, scan: Any) -> np.ndarray:
         world[list(viewer.dims.displayed)] = np.array(viewer.scene.camera.center)[-2:]
     shape = np.array(scan.data.shape[-3:])
     return np.asarray(np.clip(index_of(scan, world), 0, shape - 1))
+
+
+def words_of_time(volume: Volume) -> tuple[str, str]:
+    """Say what a scan has many of, one of them and all: "time" and "series", or "channel"."""
+    return ("channel", "scan") if volume.axes.startswith("c") else ("time", "series")

@@ -58,9 +58,10 @@ class SessionOpening:
             if turn != self._turns.now:
                 return
             if places.time_shown(part.viewer, layer) != phase:
+                one, _ = places.words_of_time(scan)
                 self._refuse(
-                    f"Another time is shown than time {phase}, on which {path.name} was to be "
-                    "opened; go back to that time and open it again."
+                    f"Another {one} is shown than {one} {phase}, on which {path.name} was to be "
+                    f"opened; go back to that {one} and open it again."
                 )
                 return
             try:

@@ -234,7 +234,7 @@ class ClickPart(ClickForm):
         empty = np.zeros(volume.spatial_shape, np.uint8)
         layer = self._add_labels(volume.with_array(empty, label_names={}))
         if phase:
-            layer.name = f"{layer.name}, time {phase}"
+            layer.name = f"{layer.name}, {places.words_of_time(volume)[0]} {phase}"
         self.labels_made.emit(layer)
         return layer
 

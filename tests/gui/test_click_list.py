@@ -290,3 +290,37 @@ def test_the_scan_is_seen_once_the_click_part_is(viewer, clicker, scan, dock):
     assert list(viewer.layers) == [scan]
     part.button.click()
     wait_for(lambda: part.session.features_ready, 30)
+
+
+def test_labels_that_no_longer_fit_are_refused(viewer, scan, part, deep):
+    liver = deep(LIVER)
+    clicked(viewer, scan, part, liver)
+    session, good = part.session, part.session.layer.data
+    session.layer.data = np.zeros((4, 5, 6), np.uint8)
+    part.prompts.give("point", [np.array(scan.data_to_world(liver))], True, set())
+    assert "have (4, 5, 6) voxels now, and the scan has (32, 64, 64)" in said()
+    assert not session.busy
+    session.layer.data = good
+    clicked(viewer, scan, part, beside(liver, 0, 3, 3))
+    assert len(places(part)) == 2
+
+
+def test_each_channel_of_a_scan_has_objects_of_its_own(viewer, part, ct_phantom, deep):
+    array = np.stack([ct_phantom.image.array] * 2)
+    volume = dataclasses.replace(ct_phantom.image, array=array, axes="czyx")
+    data, kwargs, _ = layers.to_layer(volume, "channels")
+    scan = viewer.add_image(data, **kwargs)
+    settle()
+    part.button.click()
+    viewer.dims.set_current_step(0, 0)
+    liver = deep(LIVER)
+    part.prompts.give("point", [np.array(scan.data_to_world((0, *liver)))], True, set())
+    answered(part)
+    first = part.session
+    viewer.dims.set_current_step(0, 1)
+    part.prompts.give("point", [np.array(scan.data_to_world((1, *liver)))], True, set())
+    assert said().startswith("The session is on channel 0 of the scan, but channel 1 is shown")
+    part.button.click()
+    part.button.click()
+    assert part.session is not first
+    assert part.session.layer.name == "channels - objects, channel 1"
