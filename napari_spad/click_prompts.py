@@ -170,7 +170,7 @@ class ClickPrompts:
         z, y, x = np.floor(places.index_of(session.scan, world) + 0.5).astype(int).tolist()
         lead = (session.phase,) if session.scan.ndim > 3 else ()
         plane = np.asarray(session.scan.data[(*lead, z)])
-        if not plausible.outside_body(plane, (y, x)):
+        if not plausible.outside_body(plane, (y, x), session.volume.modality):
             return
         if before is not None and np.linalg.norm(world[-3:] - before[-3:]) <= _SAME_PLACE_MM:
             return

@@ -91,8 +91,16 @@ def tissue(plane: np.ndarray) -> np.ndarray:
     return np.asarray(values > low + 0.15 * (high - low))
 
 
-def outside_body(plane: np.ndarray, at: tuple[int, int]) -> bool:
-    """Whether a place on a slice is air that reaches the picture's edge."""
+def outside_body(plane: np.ndarray, at: tuple[int, int], modality: str | None = None) -> bool:
+    """Whether a place on a slice is air that reaches the picture's edge.
+
+    Args:
+        plane: a slice of the scan, (rows, columns).
+        at: row and column.
+        modality: of the scan; in PET tissue may take up as little as air, so no place is air there.
+    """
+    if modality == "PT":
+        return False
     air, _ = ndimage.label(~tissue(plane))
     number = int(air[at])
     if not number:

@@ -146,6 +146,35 @@ class Told:
             return [], []
         return self.boxes, self.lassos
 
+    def inside(self, region: Slices) -> np.ndarray | None:
+        """Tell what of a part of the scan lies in the boxes and lassos, which hold the object.
+
+        One on a slice says nothing of other slices, unless a box in 3D does.
+
+        Returns:
+            (D, H, W) booleans of the part; None where something else was clicked or drawn, too.
+        """
+        if len(self.positive) or not (self.boxes or self.lassos):
+            return None
+        low = np.array([part.start for part in region])
+        size = np.array([part.stop for part in region]) - low
+        solid = [box for box in self.boxes if (box[0] < box[1]).all()]
+        flat = [box for box in self.boxes if not (box[0] < box[1]).all()]
+        made = np.full(size, not solid)
+        for voxels in (*flat, *self.lassos):
+            axis = int(np.ptp(voxels, axis=0).argmin())
+            at = int(voxels[0, axis] - low[axis])
+            if 0 <= at < size[axis]:
+                np.moveaxis(made, axis, 0)[at] = False
+        for box in self.boxes:
+            first, last = np.clip([box[0] - low, box[1] + 1 - low], 0, size)
+            made[between(first, last)] = True
+        for lasso in self.lassos:
+            local = lasso - low
+            local = local[((local >= 0) & (local < size)).all(1)]
+            made[tuple(local.T.astype(int))] = True
+        return made
+
 
 def _nearest(voxels: np.ndarray, place: np.ndarray) -> int:
     return int(((voxels - place) ** 2).sum(1).argmin())

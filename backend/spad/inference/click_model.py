@@ -27,6 +27,7 @@ from spad.inference.click_canvas import (
     organ_part,
     sureness,
 )
+from spad.inference.click_doubts import at_edge_of, worst
 from spad.inference.click_input import Before, ClickScan, Slices, Told, between, told
 from spad.inference.features import Features
 from spad.inference.models import chosen, loaded, parameters_device
@@ -41,6 +42,8 @@ ROOM = 1.3
 FIRST_MM = 200.0
 """What a first patch shows where nothing tells how large the object is."""
 PASSES = 4
+MOST_LOOKS = 4
+"""Patches that cover an object whose doubts are looked for; they are coarser for a larger one."""
 DRAWN = 3
 """Prompts of an object begun with a click that may change all of it; others change a place."""
 
@@ -92,13 +95,41 @@ class ClickModel:
             arguments (but for `show` and `check`) alone.
         """
         work = _Work(self.network, scan, features, told(prompts, scan), organ, organs)
-        work.check = check
+        work.check, work.by_prompts = check, by_prompts
         if previous is not None:
             clicked = prompts[0].kind in ("point", "scribble") and not work.on_organ()
             drawn = by_prompts and clicked and len(prompts) <= DRAWN and work.is_familiar
             return work.finished(*work.correct(Before(previous, scan), whole=drawn))
         found = work.automatic() if len(prompts) == 1 and prompts[0].kind == "point" else None
         return found or work.finished(*work.first(show).on_scan())
+
+    def doubts(
+        self,
+        scan: ClickScan,
+        features: Features | None,
+        prompts: Sequence[Prompt],
+        part: Part,
+        organ: str | None,
+        count: int,
+        check: Callable[[], None] = lambda: None,
+    ) -> list[np.ndarray]:
+        """Find places at an object's edge that are likely wrong, the worst first.
+
+        Args:
+            scan: the scan.
+            features: what a segmenter knows of it, or None.
+            prompts: all of the object's; near them is no doubt.
+            part: the object as it is.
+            organ: name of what is meant.
+            count: how many places at most.
+            check: called before each look; may raise `Cancelled`.
+
+        Returns:
+            Canonical voxels, a function of the arguments (but for `check`) alone.
+        """
+        work = _Work(self.network, scan, features, told(prompts, scan), organ, True)
+        work.check = check
+        return work.doubts(Before(part, scan), count)
 
 
 class _Work:
@@ -121,6 +152,8 @@ class _Work:
         self.finest = max(FINEST_MM, float(min(scan.spacing[1:])))
         self.organ = self._organ(organ)
         self.check: Callable[[], None] = lambda: None
+        self.by_prompts = True
+        """Whether the object so far comes of its prompts alone."""
 
     # what is known before the decoder looks
 
@@ -208,10 +241,11 @@ class _Work:
             near = akin(features, patch.to_patch(said.seeds), patch.size)
             features = torch.cat([features, near])[None]
         if self.tells_organs and self.features is not None:
-            chances = patch.take(self.features.organs, shape) / 255
+            wanted = [0] if self.organ is None else [0, self.organ]
+            chances = patch.take(self.features.organs[wanted], shape) / 255
             if self.organ is not None:
-                organs[0] = chances[self.organ]
-            organs[1] = (chances.sum(0) - chances[0] - organs[0]).clamp(0, 1)
+                organs[0] = chances[1]
+            organs[1] = (1 - chances[0] - organs[0]).clamp(0, 1)
         inputs = torch.stack(
             [
                 2 * image - 1,
@@ -277,25 +311,60 @@ class _Work:
     def _refined(self, coarse: Canvas, in_plane: float) -> Canvas:
         """Draw an object again, finer, in overlapping patches."""
         assert coarse.box is not None
-        low, high = coarse.box
-        patches = []
+        parts = []
+        for patch in self._tiles(coarse.box, in_plane):
+            before = coarse.on(patch)
+            if before.any():
+                parts.append((patch, self._look(patch, before)))
+        return coarse.with_parts(parts)
+
+    def _tiles(self, box: np.ndarray, in_plane: float) -> list[Patch]:
+        """Lay patches that overlap over a box: its first voxel and the one behind its last."""
+        low, high = box
+        lines = []
         for axis in range(3):
             span = (high[axis] - low[axis]) * self.spacing[axis] * 1.08
             count = max(1, math.ceil((span - 0.2 * SIDE * in_plane) / (0.8 * SIDE * in_plane)))
             middle = (low[axis] + high[axis] - 1) / 2
             reach = max(0.0, span - SIDE * in_plane) / 2 / self.spacing[axis]
-            patches.append(
+            lines.append(
                 np.linspace(middle - reach, middle + reach, count)
                 if count > 1
                 else np.array([middle])
             )
-        parts = []
-        for centre in itertools.product(*patches):
-            patch = patch_at(np.array(centre), self.spacing.tolist(), in_plane)
-            before = coarse.on(patch)
-            if before.any():
-                parts.append((patch, self._look(patch, before)))
-        return coarse.with_parts(parts)
+        spacing = self.spacing.tolist()
+        return [patch_at(np.array(one), spacing, in_plane) for one in itertools.product(*lines)]
+
+    def _on_scan(self, previous: Before) -> np.ndarray:
+        """Give an object as booleans on all of the scan."""
+        mask = np.zeros(self.scan.shape, bool)
+        where = between(*previous.box)
+        mask[where] = previous[where].numpy()
+        return mask
+
+    def doubts(self, part: Before, count: int) -> list[np.ndarray]:
+        """See `ClickModel.doubts`.
+
+        Doubt is the chance, by the decoder, that a voxel should not be as it is; where an automatic
+        organ is meant, its mean with how unsure the segmenter is of that.
+        """
+        low, high = part.box
+        in_plane = self._target(float(((high - low) * self.spacing).max()))
+        while len(tiles := self._tiles(part.box, in_plane)) > MOST_LOOKS:
+            in_plane *= 1.1
+        mask = torch.from_numpy(self._on_scan(part).view(np.uint8))
+        found = []
+        for patch in tiles:
+            share = patch.take(mask, self.scan.shape)
+            doubt = (share - self._look(patch, share > 0.5)).abs()
+            if self.organ is not None and self.features is not None:
+                organ = self.features.organs[self.organ]
+                chance = patch.take(organ, self.scan.shape) / 255
+                doubt = (doubt + torch.minimum(chance, 1 - chance)) / 2
+            found.append(at_edge_of(patch, share > 0.5, doubt, self.shape))
+        voxels, doubts = (np.concatenate(one) for one in zip(*found, strict=True))
+        said = np.concatenate([self.said.positive, self.said.negative])
+        return worst(voxels, doubts, self.spacing, said, count)
 
     def correct(self, previous: Before, *, whole: bool) -> tuple[Slices, np.ndarray]:
         """Change an object after another prompt.
@@ -318,9 +387,7 @@ class _Work:
         extent = float(((high - low) * self.spacing).max())
         in_plane = float(np.clip(extent * ROOM / SIDE, self.finest, COARSEST_MM))
         centre = (low + high - 1) / 2
-        mask = np.zeros(self.scan.shape, bool)
-        where = between(*previous.box)
-        mask[where] = previous[where].numpy()
+        mask = self._on_scan(previous)
         for _ in range(PASSES):
             patch = patch_at(self._within(centre, in_plane), self.spacing.tolist(), in_plane)
             before = patch.take(torch.from_numpy(mask), self.scan.shape, nearest=True)
@@ -364,7 +431,13 @@ class _Work:
         return self._near(latest, np.asarray(centre, float), in_plane)
 
     def finished(self, region: Slices, mask: np.ndarray) -> Part:
-        """Give the answer on the scan's grid, with what was clicked and painted as it was said."""
+        """Give the answer on the scan's grid, with what was clicked and painted as it was said.
+
+        As long as only boxes and lassos say where an object is, it stays in them.
+        """
+        inside = self.said.inside(region) if self.by_prompts else None
+        if inside is not None:
+            mask &= inside
         for voxels, positive in self.said.fixed:
             start = np.array([one.start for one in region])
             local = voxels - start

@@ -10,24 +10,26 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import ndimage
 
 from spad.data.channels import one_phase
 from spad.device import choose
 from spad.errors import SpadError
 from spad.inference.click_canvas import organ_part
+from spad.inference.click_doubts import of_automatic
 from spad.inference.click_input import ClickScan, click_scan
 from spad.inference.click_model import ClickModel
 from spad.inference.clicks import encoding
 from spad.inference.features import Encoding, Features
 from spad.progress import Progress
 from spad.prompts.part import Part
-from spad.prompts.prompt import Prompt
+from spad.prompts.prompt import Prompt, Voxel
 from spad.volumes.volume import Volume
 
 KEPT = 2
 """Scans held at a time; the one used longest ago goes first."""
 
+_SPOKEN = {"PT": "PET", "US": "ultrasound"}
+"""How modalities are called where not by their code."""
 _lock = threading.Lock()
 _held: dict[Any, OpenScan] = {}
 
@@ -76,8 +78,9 @@ class OpenScan:
             progress: told after each window; clicks may come in between.
 
         Returns:
-            `windows, seconds, features_mb, organs` (names of those that the segmenter found); no
-            windows where the clicker has no segmenter for such scans.
+            `windows, seconds, features_mb, organs` (names of those that the segmenter found) and
+            `uncertainty` (see `mean_doubt`); no windows where the clicker has no segmenter for such
+            scans.
         """
         begun = time.perf_counter()
         progress(0.0, "Reading the scan for clicks")
@@ -86,17 +89,18 @@ class OpenScan:
             self._known = True
         work = self._encoding
         if work is None:
-            return {"windows": 0, "seconds": 0.0, "features_mb": 0.0, "organs": []}
+            nothing: dict[str, Any] = {"windows": 0, "seconds": 0.0, "features_mb": 0.0}
+            return {**nothing, "organs": [], "uncertainty": None}
         for number in work.windows(near):
             progress(number / work.count, f"Looking ahead: window {number} of {work.count}")
         found = work.features
-        best = found.organs.argmax(0)
-        present = set(torch.unique(best).tolist())
+        present = set(np.unique(found.best).tolist())
         return {
             "windows": work.count,
             "seconds": time.perf_counter() - begun,
             "features_mb": found.megabytes,
             "organs": [found.names[i] for n, i in enumerate(found.ids) if i and n in present],
+            "uncertainty": mean_doubt(found),
         }
 
     def click(
@@ -127,12 +131,7 @@ class OpenScan:
         Raises:
             SpadError: the scan has not been looked at yet, or the segmenter knows no such organ.
         """
-        found = self.features
-        if found is None:
-            raise SpadError(
-                "The automatic organs of this scan are not ready yet; wait until 'Looking ahead' "
-                "has ended."
-            )
+        found = self._automatic()
         if name not in found.names.values():
             raise SpadError(
                 f"The segmenter knows no '{name}'; expected one of "
@@ -140,60 +139,81 @@ class OpenScan:
             )
         return organ_part(found, name, self.scan)
 
-    def doubts(self, part: Part | None, count: int) -> list[tuple[int, int, int]]:
-        """Give the places where the automatic result is least certain, the worst first.
+    def doubts(
+        self,
+        part: Part | None,
+        count: int,
+        prompts: Sequence[Prompt] = (),
+        name: str | None = None,
+        check: Callable[[], None] = lambda: None,
+    ) -> list[Voxel]:
+        """Give places that are likely wrong, the worst first, at least 15 mm apart.
 
         Args:
-            part: an object, near whose edge to look; None for the whole scan.
-            count: how many places, at least about 15 mm apart.
+            part: an object, see `ClickModel.doubts`; None for all of the automatic result.
+            count: how many places at most.
+            prompts: the object's.
+            name: what is meant by it.
+            check: called before each look of the decoder; may raise `Cancelled`.
 
         Returns:
             Voxels of the scan's array.
+
+        Raises:
+            SpadError: there is no automatic result, or not yet.
+        """
+        if part is None:
+            found = of_automatic(self._automatic(), self.scan.shape, self.scan.spacing, count)
+        else:
+            found = self.model.doubts(
+                *(self.scan, self.features, prompts, part, name, count, check)
+            )
+        return [self.scan.array_voxel(voxel) for voxel in found]
+
+    def _automatic(self) -> Features:
+        """Give what the segmenter knows, once it has seen all of the scan.
+
+        Raises:
+            SpadError: it has not, or will never.
         """
         found = self.features
-        if found is None:
-            return []
-        return doubtful(found, self.scan, part, count)
-
-
-def doubtful(
-    features: Features, scan: ClickScan, part: Part | None, count: int
-) -> list[tuple[int, int, int]]:
-    """See `OpenScan.doubts`; doubt is the entropy of the classes, over 3 voxels each way."""
-    chances = features.organs.float() / 255
-    entropy = -(chances * torch.log(chances.clamp(min=1e-6))).sum(0)
-    doubt = torch.nn.functional.avg_pool3d(entropy[None, None], 3, 1, 1)[0, 0].numpy()
-    size = np.array(doubt.shape)
-    shape = np.array(scan.shape)
-    if part is not None:
-        start, mask = scan.canonical_part(part)
-        low = np.clip(((start - 2) * size / shape).astype(int), 0, size - 1)
-        high = np.clip(np.ceil((start + mask.shape + 2) * size / shape).astype(int), low + 1, size)
-        inside = np.zeros_like(doubt)
-        where = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-        places = [
-            ((np.arange(a, b) + 0.5) * n / m - begin).astype(int)
-            for a, b, n, m, begin in zip(low, high, shape, size, start, strict=True)
-        ]
-        padded = np.pad(mask, 1)
-        cells = np.ix_(
-            *(np.clip(at + 1, 0, n + 1) for at, n in zip(places, mask.shape, strict=True))
+        if found is not None:
+            return found
+        if self.may_have_features:
+            raise SpadError(
+                "The automatic organs of this scan are not ready yet; wait until 'Looking ahead' "
+                "has ended."
+            )
+        modality = _SPOKEN.get(self.scan.modality or "", self.scan.modality or "such")
+        raise SpadError(
+            f"No automatic model knows {modality} scans, so there is no automatic result; click on "
+            "an object, and look for its doubts."
         )
-        thing = padded[cells]
-        edge = ndimage.binary_dilation(thing) & ~ndimage.binary_erosion(thing)
-        inside[where] = doubt[where] * edge
-        doubt = inside
-    apart = np.maximum(1, np.round(15.0 / (np.array(scan.spacing) * shape / size)).astype(int))
-    found: list[tuple[int, int, int]] = []
-    for _ in range(count):
-        at = np.array(np.unravel_index(int(doubt.argmax()), doubt.shape))
-        if doubt[tuple(at)] <= 0.05:
-            break
-        voxel = np.minimum(((at + 0.5) * shape / size).astype(int), shape - 1)
-        found.append(scan.array_voxel(voxel))
-        around = tuple(slice(max(0, a - r), a + r + 1) for a, r in zip(at, apart, strict=True))
-        doubt[around] = 0
-    return found
+
+
+def mean_doubt(features: Features) -> float | None:
+    """Give how unsure the segmenter is of a whole scan: 0 (sure) to ln(number of classes), nats.
+
+    It is the entropy of the classes, its mean over the voxels of each organ that was found, and of
+    these the mean: so neither air nor a large liver outweighs a pancreas, as in a mean Dice, which
+    it follows better than a mean over all of these voxels does.
+
+    Args:
+        features: all of the scan has been looked at.
+
+    Returns:
+        The figure; None where no organ was found.
+    """
+    count = len(features.ids)
+    sums, voxels = np.zeros(count), np.zeros(count)
+    for chances, classes in zip(features.organs.unbind(1), features.best, strict=True):
+        inside = classes > 0
+        share = chances[:, torch.from_numpy(inside)].float() / 255
+        entropy = -(share * torch.log(share.clamp(min=1e-6))).sum(0).numpy()
+        sums += np.bincount(classes[inside], entropy, count)
+        voxels += np.bincount(classes[inside], minlength=count)
+    found = voxels > 0
+    return float((sums[found] / voxels[found]).mean()) if found.any() else None
 
 
 def open_scan(

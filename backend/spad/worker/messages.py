@@ -249,17 +249,21 @@ class AutomaticOrgan(ClickRequest):
 
 @dataclass(frozen=True, eq=False)
 class Doubts(ClickRequest):
-    """Where the automatic result is least certain; answered by a list of voxels, the worst first.
+    """Places that are likely wrong; answered by a list of voxels, the worst first.
 
     Attributes:
-        part: an object near whose edge to look, or None for the whole scan.
-        count: how many places.
+        part: an object, at whose edge the decoder looks; None for all of the automatic result.
+        count: how many places at most.
+        prompts: the object's.
+        name: what is meant by it.
     """
 
     doing: ClassVar[str] = "looking for doubtful places"
     priority: ClassVar[int] = 2
     part: Part | None = None
     count: int = 20
+    prompts: tuple[Prompt, ...] = ()
+    name: str | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,6 +29,7 @@ from spad.errors import Cancelled, SpadError
 from spad.processes import step_back
 from spad.progress import Progress
 from spad.prompts.part import Part
+from spad.prompts.prompt import Voxel
 from spad.volumes.volume import Volume
 from spad.worker import messages
 from spad.worker.arrays import ArrayFolder, discard_file, map_array
@@ -211,7 +212,7 @@ def perform(
         case messages.AutomaticOrgan():
             return _open(request).organ(request.name)
         case messages.Doubts():
-            return _open(request).doubts(request.part, request.count)
+            return _doubts(request, progress)
         case messages.Compare():
             return _compare(request, progress)
         case messages.Warm():
@@ -345,6 +346,16 @@ def _click(
         show(look(False))
         scan.encode(scan.place_of(request.prompts), request.device, progress)
     return look(request.features and scan.features is not None)
+
+
+def _doubts(request: messages.Doubts, progress: Progress) -> list[Voxel]:
+    words = "Looking for doubts"
+    progress(0.0, words)
+    found: list[Voxel] = _open(request).doubts(
+        *(request.part, request.count, request.prompts, request.name),
+        lambda: progress(0.5, words),
+    )
+    return found
 
 
 def _compare(request: messages.Compare, progress: Progress) -> dict[str, object]:

@@ -259,6 +259,39 @@ def test_what_is_drawn_around_an_object_finds_it_without_a_click(
         assert dice(session.labels.array > 0, wanted) > 0.9
 
 
+@pytest.mark.parametrize("kind", ["box", "flat box", "lasso"])
+def test_an_object_stays_in_what_is_drawn_around_it_until_one_clicks(
+    clicker: str, kind: str
+) -> None:
+    scan, wanted = scan_with(BOX)
+    # half of the block
+    drawn = {
+        "box": Prompt("box", ((14, 22, 17), (24, 32, 36))),
+        "flat box": Prompt("box", ((18, 22, 17), (18, 32, 36))),
+        "lasso": Prompt("lasso", ((18, 22, 17), (18, 32, 17), (18, 32, 36), (18, 22, 36))),
+    }[kind]
+    solid = kind == "box"
+    allowed = np.full(wanted.shape, not solid)
+    allowed[18] = False
+    allowed[14 : 25 if solid else 15, 22:33, 17:37] = True
+    allowed[18, 22:33, 17:37] = True
+    with ClickSession(scan, clicker, features=False) as session:
+        session.prompt(drawn, label="thing")
+        assert not (session.labels.array.astype(bool) & ~allowed).any()
+        assert (session.labels.array[18] > 0).any()
+        if not solid:
+            # it says nothing of other slices
+            assert (session.labels.array[16] > 0)[35:43].any()
+        session.click((18, 40, 25), label="thing")
+        assert session.labels.array[18, 40, 25]
+        assert (session.labels.array.astype(bool) & ~allowed).any()
+    with ClickSession(scan, clicker, features=False) as session:
+        # an object that began otherwise is not cut
+        session.start("thing", wanted)
+        session.prompt(drawn, label="thing")
+        assert session.labels.array[18, 40, 25]
+
+
 def test_a_click_says_more_than_a_box(clicker: str) -> None:
     scan, _ = scan_with(BOX)
     known = click_scan(scan, ClickModel(clicker, torch.device("cpu")).card)
