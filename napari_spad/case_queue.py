@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,14 @@ class Case:
         path: where it lies.
         state: "open", "doubtful" or "done".
         uncertainty: how unsure a model was of it, larger is less sure; None if nobody knows.
+        rater: which model that was.
     """
 
     name: str
     path: Path
     state: str = OPEN
     uncertainty: float | None = None
+    rater: str | None = None
 
     @property
     def labels_path(self) -> Path:
@@ -50,18 +52,20 @@ class CaseQueue:
     """The scans of a folder, with states that are kept in its `queue.json`.
 
     Scans are NIfTI, NRRD and MetaImage files, except those named as labels, and folders of DICOM
-    files. `queue.json` is `{"cases": {NAME: {"state": ..., "uncertainty": ...}}}`; what else stands
-    in it stays. It is first written when a case is marked.
+    files. `queue.json` is `{"cases": {NAME: {"state": ..., "uncertainty": ..., "rater": ...}}}`;
+    what else stands in it stays. It is first written when a case is marked or rated.
 
     Args:
         folder: the folder.
+        raters: the models whose figures count; those of others are as good as unknown.
 
     Raises:
         SpadError: it cannot be read, holds no scan, or has a `queue.json` that is broken.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, raters: Collection[str] = ()) -> None:
         self.folder = Path(folder)
+        self.raters = raters
         self.order = NAME
         self._cases: dict[str, Case] = {}
         self.refresh()
@@ -69,13 +73,15 @@ class CaseQueue:
     @property
     def cases(self) -> list[Case]:
         """All cases: by name, or the least sure first and those of unknown uncertainty last."""
-        cases = sorted(self._cases.values(), key=lambda case: (case.name.lower(), case.name))
+        names = sorted(self._cases, key=lambda name: (name.lower(), name))
+        cases = [self[name] for name in names]
         if self.order == UNCERTAINTY:
             cases.sort(key=_sureness)
         return cases
 
     def __getitem__(self, name: str) -> Case:
-        return self._cases[name]
+        case = self._cases[name]
+        return case if case.rater in self.raters else replace(case, uncertainty=None)
 
     def counts(self) -> dict[str, int]:
         """Give how many cases are in each state."""
@@ -123,13 +129,18 @@ class CaseQueue:
         assert state in STATES
         self._note(name, {"state": state})
 
-    def set_uncertainty(self, name: str, uncertainty: float) -> None:
+    def set_uncertainty(self, name: str, uncertainty: float, rater: str) -> None:
         """Note down how unsure a model was of a case.
+
+        Args:
+            name: of the case.
+            uncertainty: larger is less sure.
+            rater: the model, by a word that changes with its file.
 
         Raises:
             SpadError: as for `mark`.
         """
-        self._note(name, {"uncertainty": float(uncertainty)})
+        self._note(name, {"uncertainty": float(uncertainty), "rater": rater})
 
     def _note(self, name: str, notes: Mapping[str, Any]) -> None:
         case = self._cases[name]
@@ -182,6 +193,8 @@ def _check(found: Any) -> None:
         doubt = entry.get("uncertainty")
         if doubt is not None and (isinstance(doubt, bool) or not isinstance(doubt, int | float)):
             raise ValueError(f"the uncertainty of {name!r} is no number")
+        if not isinstance(entry.get("rater", ""), str):
+            raise ValueError(f"the rater of {name!r} is no text")
 
 
 def _cases_in(found: Mapping[str, Any]) -> dict[str, Any]:
@@ -191,7 +204,8 @@ def _cases_in(found: Mapping[str, Any]) -> dict[str, Any]:
 def _case(path: Path, entry: Mapping[str, Any] | None) -> Case:
     entry = entry or {}
     doubt = entry.get("uncertainty")
-    return Case(path.name, path, entry.get("state", OPEN), None if doubt is None else float(doubt))
+    doubt = None if doubt is None else float(doubt)
+    return Case(path.name, path, entry.get("state", OPEN), doubt, entry.get("rater"))
 
 
 def _scans_in(folder: Path) -> list[Path]:

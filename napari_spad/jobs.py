@@ -74,6 +74,8 @@ class RunningJob(QObject):
         self._request = request
         self._began = 0.0
         self.seconds = 0.0
+        self.memory_mb = 0.0
+        """What the worker held when the job was done."""
         queued = Qt.ConnectionType.QueuedConnection
         self._reported.connect(self._show, queued)
         self._began_to_answer.connect(self.first.emit, queued)
@@ -108,11 +110,6 @@ class RunningJob(QObject):
         self.overtake()
         self._close()
 
-    @property
-    def memory_mb(self) -> float:
-        """What the worker held when the job was done."""
-        return 0.0 if self._job is None else self._job.memory_mb
-
     def _show(self, fraction: float, text: str) -> None:
         left = time_left(fraction, time.monotonic() - self._began)
         text = f"{text}, {left}" if text and left else text
@@ -129,6 +126,10 @@ class RunningJob(QObject):
         from spad.worker.client import WorkerDied
 
         self.seconds = time.monotonic() - self._began
+        if self._job is not None:
+            self.memory_mb = self._job.memory_mb
+        # they hold each other, and with them the scan, until Python looks
+        self._job = None
         self._close()
         if error is None:
             self.succeeded.emit(value)

@@ -10,23 +10,18 @@ from typing import TYPE_CHECKING, Any
 from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import numpy as np
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import (
-    QAbstractItemView,
-    QFileDialog,
-    QLabel,
-    QPushButton,
-    QTableWidget,
-    QTableWidgetItem,
-)
+from qtpy.QtWidgets import QFileDialog, QLabel, QPushButton, QTableWidgetItem
 
 from napari_spad import keys, layers, notify, opening, start
+from napari_spad.case_doubts import CaseDoubts
 from napari_spad.case_queue import DONE, DOUBTFUL, NAME, OPEN, UNCERTAINTY, Case, CaseQueue
+from napari_spad.case_rating import raters
 from napari_spad.organ_layers import fits_as_organs, itself, on_same_grid
 from napari_spad.widgets import threads
+from napari_spad.widgets.case_table import CaseTable
 from napari_spad.widgets.dock import Dock
 from napari_spad.widgets.forms import MAIN, Chooser, column, row, text
-from napari_spad.widgets.organs import compact
+from napari_spad.widgets.notices import follow, notices
 from spad.errors import SpadError
 
 if TYPE_CHECKING:
@@ -35,7 +30,6 @@ if TYPE_CHECKING:
 
     from spad.volumes.volume import Volume
 
-_COLUMNS = ("Case", "State", "Uncertainty")
 _ORDERS = {"By name": NAME, "Least sure first": UNCERTAINTY}
 _HINT = "Open a folder of scans; what is done stays noted in its queue.json."
 _NO_CASE = "Open a case first."
@@ -57,7 +51,7 @@ class QueueDock(Dock):
 
     Labels go to `<stem>_labels.nii.gz` beside their scan, when its case is marked and, if they
     were changed, when another one is opened; a case whose labels cannot be saved stays open. The
-    file that comes next is read ahead.
+    case that comes next is read and looked at ahead, so that clicks on it are quick at once.
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:
@@ -76,11 +70,12 @@ class QueueDock(Dock):
         turns, reader = threads.Turns(), self._reader
         self._turns = turns
         self._busy = False
+        self._doubts = CaseDoubts(self, self._in_viewer, self._scan_of)
         self.folder_button = QPushButton("Open folder ...")
         self.order = Chooser()
         self.order.addItems(list(_ORDERS))
         self.summary = text(_HINT, faint=True)
-        self.table = QTableWidget(0, len(_COLUMNS))
+        self.table = CaseTable()
         self.next_button = QPushButton("Next")
         self.next_button.setStyleSheet(MAIN)
         self.done_button = QPushButton("Done")
@@ -101,19 +96,21 @@ class QueueDock(Dock):
         if not self._leave():
             return
         try:
-            queue = CaseQueue(folder)
+            queue = CaseQueue(folder, raters())
         except SpadError as error:
             notify.error(str(error))
             return
         queue.order = _ORDERS[self.order.currentText()]
         self.queue, self._at = queue, None
+        self._doubts.begin(queue)
         self._show()
         self._go(queue.next())
+        self._rate()
 
     def next(self) -> None:
         """Save what was changed, and open the next open case."""
         if self.queue is not None and not self._busy and self._leave():
-            self._go(self.queue.next(self._at))
+            self._go(self._upcoming())
 
     def open(self, case: Case) -> None:
         """Save what was changed, and open a case."""
@@ -138,17 +135,11 @@ class QueueDock(Dock):
             return
         self._show()
         if state != OPEN:
-            self._go(self.queue.next(self._at))
+            self._go(self._upcoming())
 
     # What is seen
 
     def _lay_out(self) -> None:
-        self.table.setHorizontalHeaderLabels(_COLUMNS)
-        self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-        self.table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-        self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-        self.table.setShowGrid(False)
-        compact(self.table)
         layout = column(self)
         top = row(self.folder_button, QLabel("Sort"), self.order)
         top.setStretch(0, 1)
@@ -163,6 +154,12 @@ class QueueDock(Dock):
         self.folder_button.clicked.connect(self._ask_folder)
         self.folder_button.setToolTip("A folder of NIfTI, NRRD or MetaImage files, or of DICOM")
         self.order.currentTextChanged.connect(self._sort)
+        self.order.setToolTip("'Least sure first' has the model rate all open cases, meanwhile")
+        self._doubts.changed.connect(self._show_figures)
+        self._doubts.said.connect(self.status.setText)
+        self._doubts.ended.connect(self._rated)
+        follow(self, notices.scan_changed, self._scan_changed)
+        follow(self, notices.models_changed, self._models_changed)
         self.table.itemActivated.connect(self._activated)
         self.next_button.clicked.connect(self.next)
         self.done_button.clicked.connect(lambda: self.mark(DONE))
@@ -173,21 +170,8 @@ class QueueDock(Dock):
         """Fill the table and say what can be clicked."""
         queue = self.queue
         cases = [] if queue is None else queue.cases
-        self.table.setRowCount(len(cases))
-        here = None if self.case is None else self.case.name
-        for line, case in enumerate(cases):
-            doubt = "" if case.uncertainty is None else f"{case.uncertainty:.3g}"
-            for at, words in enumerate((case.name, case.state, doubt)):
-                cell = QTableWidgetItem(words)
-                cell.setToolTip(f"{case.path}: press Enter or double-click to open it")
-                font = cell.font()
-                font.setBold(case.name == here)
-                cell.setFont(font)
-                if at == len(_COLUMNS) - 1:
-                    cell.setTextAlignment(Qt.AlignmentFlag.AlignRight)
-                self.table.setItem(line, at, cell)
-            if case.name == here:
-                self.table.selectRow(line)
+        here = "" if self.case is None else self.case.name
+        self.table.show_cases(cases, here, self._doubts.reasons)
         if queue is not None:
             said = ", ".join(f"{count} {state}" for state, count in queue.counts().items())
             self.summary.setText(f"{queue.folder.name}: {said}")
@@ -214,9 +198,67 @@ class QueueDock(Dock):
         return "" if self.case is not None else _NO_CASE
 
     def _sort(self, words: str) -> None:
+        if self.queue is None:
+            return
+        self.queue.order = _ORDERS[words]
+        self._to_the_top()
+        self._show()
+        if self._doubts.rating:
+            self._doubts.stop()
+            self.status.setText("Rating stopped.")
+        self._rate()
+
+    def _to_the_top(self) -> None:
+        """Have the least sure case come next where that is the order."""
+        if self.queue is not None and self.queue.order == UNCERTAINTY:
+            self._at = None
+
+    def _upcoming(self) -> Case | None:
+        """Give the case that comes next, None where no other is open."""
+        if self.queue is None:
+            return None
+        found = self.queue.next(self._at)
+        here = None if self.case is None else self.case.name
+        return self.queue.next(here) if found is not None and found.name == here else found
+
+    # Uncertainty
+
+    def _rate(self) -> None:
+        """Have all open cases rated where a person wants them sorted by that."""
+        if self.queue is not None and self.queue.order == UNCERTAINTY:
+            self._doubts.rate()
+
+    def _rated(self) -> None:
+        unknown = len(self._doubts.reasons)
+        words = f"Rated, except {unknown} of them: hold the mouse over '?' to read why."
+        self.status.setText(words if unknown else "All open cases are rated.")
+        self._to_the_top()
+        self._read_ahead()
+
+    def _show_figures(self) -> None:
+        """Show the table anew, with the same case selected and in the same place."""
+        picked, place = self.table.picked, self.table.scrolled_to()
+        self._show()
+        self.table.pick(picked)
+        self.table.scroll_to(place)
+
+    def _in_viewer(self) -> tuple[Case, Volume | None] | None:
+        """Give the case that is open, and its scan."""
+        volume = None if self._scan is None else layers.scan_volume(self._scan)
+        return None if self.case is None or volume is None else (self.case, volume)
+
+    def _scan_changed(self, uuid: str) -> None:
+        """Look again where a person has said more about the open scan, such as its modality."""
+        here = self._in_viewer()
+        if here is not None and here[1] is not None and here[1].source.uuid == uuid:
+            self._read_ahead()
+            self._rate()
+
+    def _models_changed(self, event: Any = None) -> None:
         if self.queue is not None:
-            self.queue.order = _ORDERS[words]
-            self._show()
+            self.queue.raters = raters()
+            self._show_figures()
+            self._rate()
 
     def _activated(self, item: QTableWidgetItem) -> None:
         if self.queue is not None:
@@ -235,8 +277,7 @@ class QueueDock(Dock):
             self.status.setText("No other case is open.")
             return
         turn = self._turns.next()
-        ahead, self._ahead = self._ahead, None
-        waiting = ahead[1] if ahead is not None and ahead[0] == _stamp(case) else None
+        waiting, self._ahead = self._waiting(case), None
         self._at, self._busy = case.name, True
         self.status.setText(f"Opening {case.name} ...")
         self._enable()
@@ -290,15 +331,31 @@ class QueueDock(Dock):
         for layer in list(self._viewer.layers):
             came = itself(layer) not in self._before
             drawn = not (layers.is_labels(layer) or layers.is_image(layer))
-            if came and (drawn or on_same_grid(layer, self._scan)):
+            gone = layer not in self._viewer.layers  # with one before it, such as marks of clicks
+            if came and not gone and (drawn or on_same_grid(layer, self._scan)):
                 self._viewer.layers.remove(layer)
         self.case = self._scan = self._saved = None
 
     def _read_ahead(self) -> None:
         """Read the case that is likely to come next, while a person looks at this one."""
-        case = None if self.queue is None else self.queue.next(self._at)
-        if case is not None:
-            self._ahead = _stamp(case), self._reader.submit(_read, case)
+        case = self._upcoming()
+        if case is None:
+            self._doubts.look_ahead(None)
+            return
+        stamp = _stamp(case)
+        if self._ahead is None or self._ahead[0] != stamp:
+            self._ahead = stamp, self._reader.submit(_read, case)
+        self._doubts.look_ahead(case)
+
+    def _scan_of(self, case: Case) -> Volume:
+        """Give a case's scan: as it was read ahead, so that it is the one that will be opened."""
+        waiting = self._waiting(case)
+        return (_read(case) if waiting is None else waiting.result()).scan
+
+    def _waiting(self, case: Case) -> Future[_Read] | None:
+        """Give what reads a case ahead; None where that is another, or its files have changed."""
+        ahead = self._ahead
+        return ahead[1] if ahead is not None and ahead[0] == _stamp(case) else None
 
     # Saving
 

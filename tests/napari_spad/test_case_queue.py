@@ -53,19 +53,31 @@ def test_next_goes_round_the_open_ones(folder):
 def test_states_last(folder):
     queue = CaseQueue(folder)
     queue.mark("A.nrrd", DONE)
-    queue.set_uncertainty("A.nrrd", 0.25)
-    again = CaseQueue(folder)
+    queue.set_uncertainty("A.nrrd", 0.25, "organs 1")
+    again = CaseQueue(folder, {"organs 1"})
     assert (again["A.nrrd"].state, again["A.nrrd"].uncertainty) == (DONE, 0.25)
     assert again["b.nii.gz"].state == "open"
 
 
 def test_the_least_sure_come_first(folder):
-    queue = CaseQueue(folder)
-    queue.set_uncertainty("c.mha", 0.9)
-    queue.set_uncertainty("b.nii.gz", 0.1)
+    queue = CaseQueue(folder, {"organs 1"})
+    queue.set_uncertainty("c.mha", 0.9, "organs 1")
+    queue.set_uncertainty("b.nii.gz", 0.1, "organs 1")
     queue.order = UNCERTAINTY
     assert names(queue) == ["c.mha", "b.nii.gz", "A.nrrd", "d.hdr", "patient.1"]
     assert queue.next("c.mha").name == "b.nii.gz"
+
+
+def test_figures_of_another_model_do_not_count(folder):
+    queue = CaseQueue(folder, {"organs 1"})
+    queue.order = UNCERTAINTY
+    queue.set_uncertainty("c.mha", 0.9, "organs 1")
+    queue.set_uncertainty("b.nii.gz", 0.1, "organs 2")
+    assert (queue["c.mha"].uncertainty, queue["b.nii.gz"].uncertainty) == (0.9, None)
+    assert names(queue)[0] == "c.mha"
+    queue.raters = {"organs 2"}
+    assert (queue["c.mha"].uncertainty, queue["b.nii.gz"].uncertainty) == (None, 0.1)
+    assert names(queue)[0] == "b.nii.gz"
 
 
 def test_what_others_note_down_meanwhile_stays(folder):
@@ -96,6 +108,7 @@ def test_what_others_note_down_meanwhile_stays(folder):
         ('{"cases": 3}', 'no "cases"'),
         ('{"cases": {"A.nrrd": {"state": "perhaps"}}}', "none of open, doubtful, done"),
         ('{"cases": {"A.nrrd": {"uncertainty": "much"}}}', "no number"),
+        ('{"cases": {"A.nrrd": {"rater": 3}}}', "no text"),
         ("\x00\xff", "holds no list"),
     ],
 )

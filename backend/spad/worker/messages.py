@@ -200,7 +200,7 @@ class ClickRequest(Request):
 class Encode(ClickRequest):
     """Look ahead at a scan, so that clicks are quick; answered by a report (dict).
 
-    The report has `windows, seconds, features_mb, organs`.
+    The report has `windows, seconds, features_mb, organs, uncertainty`.
 
     Attributes:
         near: where a person looks, as shares of the sides of the canonical view, depth first.
@@ -208,6 +208,14 @@ class Encode(ClickRequest):
 
     doing: ClassVar[str] = "looking ahead at a scan"
     near: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+
+@dataclass(frozen=True, eq=False)
+class Rate(Encode):
+    """The same as `Encode`, when nobody waits for it: whatever a person starts comes first."""
+
+    doing: ClassVar[str] = "rating a case"
+    priority: ClassVar[int] = -1
 
 
 @dataclass(frozen=True, eq=False)
