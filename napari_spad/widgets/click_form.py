@@ -23,8 +23,9 @@ _FILTER = f"Session (*{click_files.SUFFIX} *.json)"
 _HINTS = {
     "point": "Left click adds, right click or Alt+click takes away; drag a mark to move it.",
     "scribble": "Drag to draw on the object; right or Alt+drag draws what does not belong.",
-    "box": "Drag a box on a slice; Shift+drag on another slice makes it reach from there to here.",
-    "lasso": "Drag around the object on a slice.",
+    "box": "Drag a box on a slice; Shift+drag on another slice makes it reach from there to here. "
+    "The object stays in it until you click.",
+    "lasso": "Drag around the object on a slice; it stays in it there until you click.",
 }
 _IN_PLANES = "The same works in Three planes; there, Ctrl+click moves only the cross."
 

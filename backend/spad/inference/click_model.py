@@ -375,8 +375,8 @@ class _Work:
 
         Args:
             previous: the object so far.
-            whole: all of it may change alike; else, after a point or scribble, what that is about
-                (`about`).
+            whole: a point or scribble may add to all of it, or take away; else it changes only
+                what it is about (`about`).
 
         Returns:
             The region that was decided about, and the object in it.
@@ -416,10 +416,15 @@ class _Work:
                 np.minimum([one.start for one in region], [one.start for one in near]),
                 np.maximum([one.stop for one in region], [one.stop for one in near]),
             )
+        made = mask[region]
+        if self.said.latest_is_region:
+            return region, made
+        was_here, positive = previous[region].numpy(), self.said.fixed[-1][1]
         if whole:
-            return region, mask[region]
+            # what adds takes nothing away, which a decoder that sees two places would
+            return region, was_here | made if positive else was_here & made
         at = latest - [one.start for one in region]
-        return region, about(at, self.said.fixed[-1][1], previous[region].numpy(), mask[region])
+        return region, about(at, positive, was_here, made)
 
     def _near(self, click: np.ndarray, middle: np.ndarray, in_plane: float) -> np.ndarray:
         """Move a patch from an object's middle until what was clicked lies well inside."""

@@ -223,6 +223,22 @@ def test_a_click_changes_what_it_is_about(positive: bool) -> None:
     assert np.array_equal(about(np.array([[15, 15, 45]]), not positive, before, after), before)
 
 
+def test_what_adds_takes_nothing_away_and_the_other_way_round(clicker: str) -> None:
+    """With a second place of another brightness the decoder would draw nothing that was there."""
+    scan, _ = scan_with(BOX)
+    with ClickSession(scan, clicker, features=False) as session:
+        session.click((18, 30, 25), label="thing")
+        first = session.labels.array > 0
+        session.click((18, 30, 45), label="thing")
+        second = session.labels.array > 0
+        assert not (first & ~second).any()
+        assert second[18, 30, 45]
+        session.click((18, 30, 22), label="thing", positive=False)
+        third = session.labels.array > 0
+        assert not (third & ~second).any()
+        assert not third[18, 30, 22]
+
+
 def test_the_piece_that_is_meant_is_looked_at(clicker: str) -> None:
     scan, _ = scan_with(BOX)
     known = click_scan(scan, ClickModel(clicker, torch.device("cpu")).card)
