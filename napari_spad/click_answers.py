@@ -168,7 +168,10 @@ class ClickAnswers:
             return
         if not self._may_change(work):
             return
-        words = f"{readable(work.name).capitalize()} was found anew by {_count(len(work.again))}."
+        name = readable(work.name).capitalize()
+        words = f"{name} was found anew by {_count(len(work.again))}."
+        if work.part is None and work.again:
+            words = f"{name} is empty, since nothing positive says where it is."
         if thing.by_hand:
             words += " What was edited in it by hand is gone; Undo brings it back."
         thing = replace(thing, prompts=tuple(work.again), by_hand=False)

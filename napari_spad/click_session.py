@@ -207,12 +207,15 @@ class ClickSession(ClickSignals):
         """Take the prompts back that are not answered yet, else the last step."""
         if self.answers.take_back():
             self.said.emit("The click was taken back.")
-            return
-        self.history.undo()
+        elif what := self.history.undo_text:
+            self.history.undo()
+            self.said.emit(f"Undone: {what}.")
 
     def redo(self) -> None:
         """Do the step again that was undone last."""
-        self.history.redo()
+        if what := self.history.redo_text:
+            self.history.redo()
+            self.said.emit(f"Done again: {what}.")
 
     def check_scan(self) -> None:
         """Refuse to go on where scan or labels are no longer those that the session began on.

@@ -64,6 +64,7 @@ def test_delete_takes_the_prompt_that_was_clicked_and_no_more(viewer, scan, part
     assert [step["step"] for step in part.session.log if step["step"] == "start"] == []
     part.press("undo")
     assert places(part) == spots[-1:]
+    assert part.status.text() == "Undone: Prompts of object 1 changed."
 
 
 def test_prompts_that_wait_are_listed_and_can_be_deleted(viewer, scan, part, deep):
@@ -81,6 +82,11 @@ def test_prompts_that_wait_are_listed_and_can_be_deleted(viewer, scan, part, dee
     wanted = [beside(liver, 0, 0, 0), beside(liver, 0, 0, 6), beside(liver, 0, 4, 0)]
     assert places(part) == wanted
     assert part.status.text().startswith("Object 1 was found anew by 3 prompts.")
+    part.prompts.give("point", [np.array(scan.data_to_world(beside(liver, 0, 8, 0)))], False, set())
+    answered(part)
+    part.prompts.delete([0, 1, 2])
+    answered(part)
+    assert part.status.text() == "Object 1 is empty, since nothing positive says where it is."
 
 
 def test_an_object_whose_name_has_spaces_is_taken_up_again(viewer, scan, part, truth, deep):
