@@ -55,6 +55,7 @@ class CaseDoubts(QObject):
         self._queue: CaseQueue | None = None
         self._ahead: Case | None = None
         self._looks: list[Callable[[], Look | None]] = []
+        self._rated: list[Callable[[], Look | None]] = []
         self._left: list[str] = []
         self._total = 0
         self._at: Case | None = None
@@ -73,7 +74,7 @@ class CaseDoubts(QObject):
             self._job.overtake()
         self._turns.next()
         self._queue, self._ahead, self._at, self._job = queue, None, None, None
-        self._looks, self._left, self._total, self.reasons = [], [], 0, {}
+        self._looks, self._rated, self._left, self._total, self.reasons = [], [], [], 0, {}
 
     def look_ahead(self, ahead: Case | None) -> None:
         """Look at the open case and then at the next, if there is one, so that both are ready."""
@@ -93,12 +94,18 @@ class CaseDoubts(QObject):
 
     def stop(self) -> None:
         """Rate no more; what is known stays."""
-        self._left, self._total = [], 0
+        self._left, self._rated, self._total = [], [], 0
         here = self._here()
         wanted = (self._ahead, None if here is None else here[0])
         names = [case.name for case in wanted if case is not None]
-        if self._job is not None and self._at is not None and self._at.name not in names:
+        if self._at is None or self._at.name in names:
+            return
+        if self._job is not None:
             self._job.overtake()
+        else:
+            # its file is being read
+            self._turns.next()
+            self._at = None
 
     # one look after the other
 
@@ -133,10 +140,10 @@ class CaseDoubts(QObject):
             refuse(str(error))
 
     def _next(self) -> Look | None:
-        while self._looks or self._left:
-            if not self._looks:
-                self._looks = [self._here, partial(self._unrated, self._left.pop(0))]
-            look = self._looks.pop(0)()
+        while self._looks or self._rated or self._left:
+            if not self._looks and not self._rated:
+                self._rated = [self._here, partial(self._unrated, self._left.pop(0))]
+            look = (self._looks or self._rated).pop(0)()
             if look is not None:
                 return look
         return None

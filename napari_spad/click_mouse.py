@@ -41,7 +41,7 @@ class ClickMouse:
         refuse: Callable[[str], None],
     ) -> None:
         self.on, self.tool = False, TOOLS[0]
-        self.held = False
+        self.held: Callable[[], bool] = lambda: False
         """Whether the next click is for somebody else."""
         self.drawing = False
         """Whether the button that is held draws, or moves a mark."""
@@ -60,7 +60,7 @@ class ClickMouse:
         """Follow a button from its press to its release, as a callback of napari's."""
         active = viewer.layers.selection.active
         painting = active is not None and str(active.mode) not in ("pan_zoom", "transform")
-        if not self.on or self.held or painting or event.button not in (1, 2):
+        if not self.on or self.held() or painting or event.button not in (1, 2):
             return
         modifiers = {str(getattr(one, "name", one)) for one in event.modifiers}
         positive = event.button == 1 and "Alt" not in modifiers

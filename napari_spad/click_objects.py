@@ -152,7 +152,8 @@ class ClickObjects:
         """Give an object other voxels and no prompts, as one step; see `put`."""
         thing = replace(self.by_name[name], prompts=(), start=part, by_hand=False)
         whole = covering(self.session.part(name), part)
-        words = f"{readable(name).capitalize()} from {source}" if part else f"Erase {name}"
+        known = readable(name)
+        words = f"{known.capitalize()} from {source}" if part else f"Erase {known}"
         return self.put(words, thing, whole, {"step": "start", "source": source})
 
     def put(self, text: str, thing: Object, part: Part, entry: dict[str, Any]) -> str:

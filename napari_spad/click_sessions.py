@@ -54,8 +54,8 @@ class ClickSessions:
         return found[-1] if found else None
 
     def is_of_other_time(self, labels: Any, scan: Any, phase: int) -> bool:
-        """Whether labels hold the objects of another time of a scan, which are to stay there."""
-        return any(
+        """Whether 3D labels hold the objects of another time of a scan, which are to stay there."""
+        return itself(labels).ndim == 3 and any(
             one.layer is itself(labels) and one.scan is itself(scan) and one.phase != phase
             for one in self._saves
         )
@@ -70,7 +70,7 @@ class ClickSessions:
     ) -> ClickSession:
         """Go on with the session of a scan and labels, or begin one.
 
-        Labels have one session at a time: that of another scan or time ends.
+        3D labels have one session at a time: that of another scan or time ends.
 
         Args:
             scan: the layer of the scan.
@@ -86,7 +86,10 @@ class ClickSessions:
             raise SpadError("There is no model for clicks on such scans; train or import one.")
         if why := lacking(entry):
             raise SpadError(why)
-        found = next((one for one in self._saves if one.layer is itself(labels)), None)
+        # labels of a series have room for a session at each time
+        own, series = itself(labels), labels.ndim > 3
+        others = [one for one in self._saves if one.layer is own]
+        found = next((one for one in others if not series or one.phase == phase), None)
         # one that has begun on the labels of a kept session knows nothing of its prompts
         if found is not None and (
             kept is not None

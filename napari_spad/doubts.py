@@ -27,11 +27,12 @@ class Doubts:
         self._left: list[Any] = []
         self._of: tuple[int, str | None] | None = None
         self._version = 0
+        self._asked = False
         self._shown: list[Any] = []
 
     def forget(self) -> None:
-        """Drop the places that are left, since the object or the session is another now."""
-        self._left = []
+        """Drop the places that are left or asked for: the object is another, or none can be had."""
+        self._left, self._asked = [], False
 
     def next(self, session: ClickSession) -> None:
         """Go to the next place; without one, or on an object that has changed, look for them.
@@ -45,20 +46,31 @@ class Doubts:
         name = None if whole else session.active
         # an id, since a closed session should not be kept for this
         of, version = (id(session), name), session.history.version
-        if self._left and (of, version) == (self._of, self._version):
-            self._go_to(session)
-            return
+        if (of, version) == (self._of, self._version):
+            if self._left:
+                self._go_to(session)
+                return
+            if self._asked:
+                return
         if of != self._of:
             self._shown = []
         self._of, self._version = of, version
         session.find_doubts(name)
+        self._asked = True
         self._say("Looking for doubtful places ...")
 
     def found(self, session: ClickSession, voxels: list[Any]) -> None:
         """Take the places that a session has found, as voxels of the scan, and go to the first.
 
         Those that were shown before, and left as they are, are passed over until none is left.
+        An answer that comes once a person has gone on is dropped.
         """
+        if not self._asked:
+            return
+        self._asked = False
+        if session.history.version != self._version:
+            self._say("The object has changed meanwhile; ask for the next doubt once more.")
+            return
         spacing = np.array(session.volume.spacing)
         self._left = [
             one

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -54,17 +54,18 @@ class EarlyLook:
     def __init__(self, dock: QWidget, show: Callable[[str], None]) -> None:
         self._dock, self._show = dock, show
         self._job: jobs.RunningJob | None = None
-        self._seen: tuple[int, str, int] | None = None
+        self._seen: tuple[Any, str, int] | None = None
 
     def look(
         self, volume: Volume, entry: Entry, phase: int, near: Sequence[float] | np.ndarray
     ) -> None:
         """Have the worker see a scan, unless it was asked to do so last; see `encode`."""
-        what = (id(volume.array), str(entry.path), phase)
-        if what == self._seen:
+        # the array is held, so that no other can take its place
+        seen, what = self._seen, (str(entry.path), phase)
+        if seen is not None and seen[0] is volume.array and seen[1:] == what:
             return
         self.stop()
-        self._seen = what
+        self._seen = (volume.array, *what)
         job = self._job = jobs.run(self._dock, encode(volume, entry, phase, near), "")
         job.progressed.connect(lambda _, words: self._show(words))
         for signal in (job.succeeded, job.failed, job.died, job.cancelled):
@@ -73,7 +74,7 @@ class EarlyLook:
 
     def stop(self) -> None:
         """Look no further, for the scan is another one or a session looks itself."""
-        job, self._job = self._job, None
+        job, self._job, self._seen = self._job, None, None
         if job is not None:
             job.leave()
             self._show("")

@@ -84,11 +84,16 @@ def middle_of_body(plane: np.ndarray) -> float | None:
     return (columns[0] + columns[-1]) / 2 if len(columns) else None
 
 
-def tissue(plane: np.ndarray) -> np.ndarray:
-    """Tell what of a slice of the scan is no air: (rows, columns) booleans."""
+def tissue(plane: np.ndarray, share: float = 0.15) -> np.ndarray:
+    """Tell what of a slice of the scan is no air: (rows, columns) booleans.
+
+    Args:
+        plane: the slice.
+        share: of the way from its darkest to its brightest values, up to which it is air.
+    """
     values = np.asarray(plane, float)
     low, high = np.percentile(values[np.isfinite(values)], [0.5, 99.5])
-    return np.asarray(values > low + 0.15 * (high - low))
+    return np.asarray(values > low + share * (high - low))
 
 
 def outside_body(plane: np.ndarray, at: tuple[int, int], modality: str | None = None) -> bool:
@@ -101,7 +106,9 @@ def outside_body(plane: np.ndarray, at: tuple[int, int], modality: str | None = 
     """
     if modality == "PT":
         return False
-    air, _ = ndimage.label(~tissue(plane))
+    # the scan may be cut at -125 HU, where fat is nearly air, and the skin a line with gaps
+    dark = np.pad(~tissue(plane, 0.05), 2, mode="edge")
+    air, _ = ndimage.label(ndimage.binary_opening(dark, iterations=2)[2:-2, 2:-2])
     number = int(air[at])
     if not number:
         return False

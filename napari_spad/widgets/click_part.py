@@ -87,6 +87,9 @@ class ClickPart(ClickForm):
         self._offer_names()
         if layer is not self.scan:
             self._files.stop()
+            self._early.stop()
+            self.show_ahead("")
+            self.status.setText("")
             self.scan = layer
             self.button.setChecked(False)
             self.session = None
@@ -366,9 +369,10 @@ class ClickPart(ClickForm):
 
     def _show_prompt(self, name: str, number: int) -> None:
         session = self.session
-        if session is None or number >= len(session.objects[name].prompts):
+        prompts = () if session is None else session.prompts_of(name)
+        if session is None or number >= len(prompts):
             return
-        voxels = session.objects[name].prompts[number].voxels
+        voxels = prompts[number].voxels
         self._go_to(session.turned.index(voxels)[len(voxels) // 2])
 
     def _next_doubt(self) -> None:
@@ -403,6 +407,8 @@ class ClickPart(ClickForm):
                 "with 'spad models import'."
             )
         labels = scan.with_array(kept.labels, label_names=dict(kept.record.names))
+        if why := lacking(entry):
+            raise SpadError(why)
         layer = self.sessions.refill(self.session, kept, labels)
         if layer is None:
             layer = self._add_labels(labels)
@@ -459,6 +465,7 @@ class ClickPart(ClickForm):
             self._refuse(str(error))
 
     def _refuse(self, sentence: str) -> None:
+        self._doubts.forget()
         self.status.setText(sentence)
         notify.error(sentence)
 

@@ -9,7 +9,6 @@ import numpy as np
 from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QGridLayout, QLabel, QPushButton, QWidget
 
 from napari_spad import layers, locks, notify, strokes
-from napari_spad.click_mouse import clicking
 from napari_spad.history import History, history_of
 from napari_spad.organ_layers import itself, names_of, on_same_grid
 from napari_spad.widgets import threads
@@ -263,7 +262,6 @@ class EditRow(QWidget):
     # Islands
 
     def _arm(self, button: QPushButton, on: bool) -> None:
-        self._hold_clicks()
         if not on:
             self.status.setText("")
             return
@@ -273,14 +271,9 @@ class EditRow(QWidget):
         fate = "stay" if button is self.keep_button else "go"
         self._say(f"Click on the island that is to {fate}.")
 
-    def _hold_clicks(self) -> None:
-        """Keep the click on an island from being a prompt, too."""
-        mouse = clicking(self._viewer)
-        if mouse is not None:
-            mouse.held = self._armed
-
     @property
-    def _armed(self) -> bool:
+    def armed(self) -> bool:
+        """Whether the next click in the viewer is on an island."""
         return self.keep_button.isChecked() or self.remove_button.isChecked()
 
     def _disarm(self) -> None:
@@ -288,7 +281,7 @@ class EditRow(QWidget):
         self.remove_button.setChecked(False)
 
     def _clicked(self, event: Any) -> None:
-        if not self._armed or self._layer is None:
+        if not self.armed or self._layer is None:
             return
         if len(event.dims_displayed) > 2:
             self._say("Click on the island in a slice, not in 3D.")

@@ -55,6 +55,9 @@ class OddRow(QWidget):
         Until then nothing can be repaired: what was found may be true no more.
         """
         self._session = session
+        if session is None:
+            # a session that has ended is not to be kept by this
+            self._judged, self._findings = None, []
         if self._judged != self._now():
             self.repair_button.setEnabled(False)
         self._timer.start(_JUDGE_MS)

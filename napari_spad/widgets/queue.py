@@ -69,7 +69,7 @@ class QueueDock(Dock):
         self._reader = ThreadPoolExecutor(1, "spad-queue")
         turns, reader = threads.Turns(), self._reader
         self._turns = turns
-        self._busy = False
+        self._busy = self._is_new = False
         self._doubts = CaseDoubts(self, self._in_viewer, self._scan_of)
         self.folder_button = QPushButton("Open folder ...")
         self.order = Chooser()
@@ -103,9 +103,12 @@ class QueueDock(Dock):
         queue.order = _ORDERS[self.order.currentText()]
         self.queue, self._at = queue, None
         self._doubts.begin(queue)
+        coming = queue.next()
+        if coming is None:
+            self._clear()
+        self._is_new = True
         self._show()
-        self._go(queue.next())
-        self._rate()
+        self._go(coming)
 
     def next(self) -> None:
         """Save what was changed, and open the next open case."""
@@ -206,6 +209,8 @@ class QueueDock(Dock):
         if self._doubts.rating:
             self._doubts.stop()
             self.status.setText("Rating stopped.")
+        if self.case is not None and not self._busy:
+            self._read_ahead()
         self._rate()
 
     def _to_the_top(self) -> None:
@@ -228,8 +233,15 @@ class QueueDock(Dock):
         if self.queue is not None and self.queue.order == UNCERTAINTY:
             self._doubts.rate()
 
+    def _begin_rating(self) -> None:
+        """Rate the cases of another folder, once its first one is in the viewer."""
+        if self._is_new:
+            self._is_new = False
+            self._rate()
+
     def _rated(self) -> None:
-        unknown = len(self._doubts.reasons)
+        cases = [] if self.queue is None else self.queue.cases
+        unknown = sum(one.state == OPEN and one.uncertainty is None for one in cases)
         words = f"Rated, except {unknown} of them: hold the mouse over '?' to read why."
         self.status.setText(words if unknown else "All open cases are rated.")
         self._to_the_top()
@@ -243,9 +255,13 @@ class QueueDock(Dock):
         self.table.scroll_to(place)
 
     def _in_viewer(self) -> tuple[Case, Volume | None] | None:
-        """Give the case that is open, and its scan."""
+        """Give the case of the queue that is open, and its scan."""
+        case, queue = self.case, self.queue
         volume = None if self._scan is None else layers.scan_volume(self._scan)
-        return None if self.case is None or volume is None else (self.case, volume)
+        # while another folder is being opened, a case of the one before is still there
+        if case is None or queue is None or volume is None or case.path.parent != queue.folder:
+            return None
+        return case, volume
 
     def _scan_changed(self, uuid: str) -> None:
         """Look again where a person has said more about the open scan, such as its modality."""
@@ -296,6 +312,7 @@ class QueueDock(Dock):
                 self.status.setText(sentence)
                 self._enable()
                 notify.error(sentence)
+                self._begin_rating()
 
         threads.run(work, done, refused)
 
@@ -323,6 +340,7 @@ class QueueDock(Dock):
         self.status.setText(words)
         self._show()
         self._read_ahead()
+        self._begin_rating()
 
     def _clear(self) -> None:
         """Take the layers of the case away that is in the viewer."""

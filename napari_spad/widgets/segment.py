@@ -64,7 +64,8 @@ class SegmentDock(JobDock):
         )
         self.organs = OrganChooser(napari_viewer)
         self.click = ClickPart(napari_viewer, lambda: self.organs.layer)
-        self.edit = EditRow(napari_viewer)
+        self.edit = edit = EditRow(napari_viewer)
+        self.click.prompts.mouse.held = lambda: edit.armed
         self.table = OrganTable()
         self.comparison = Comparison(napari_viewer, self._scan_under)
         self.selection = text(_HINT)

@@ -330,3 +330,68 @@ def test_each_channel_of_a_scan_has_objects_of_its_own(viewer, part, ct_phantom,
     part.button.click()
     assert part.session is not first
     assert part.session.layer.name == "channels - objects, channel 1"
+
+
+def test_clicks_count_again_once_no_island_is_awaited(viewer, scan, part, deep):
+    dock = part
+    while not hasattr(dock, "edit"):
+        dock = dock.parentWidget()
+    liver = deep(LIVER)
+    clicked(viewer, scan, part, liver)
+    viewer.layers.selection.active = part.session.layer
+    dock.edit.keep_button.setChecked(True)
+    part.press("point")
+    part.press("point")
+    assert part.on
+    clicked(viewer, scan, part, beside(liver, 0, 3, 3))
+    assert len(places(part)) == 2
+
+
+def test_a_row_leads_to_the_prompt_that_it_names(viewer, scan, part, deep):
+    liver = deep(LIVER)
+    spots = [beside(liver, n, 0, 3 * n) for n in range(3)]
+    for spot in spots:
+        clicked(viewer, scan, part, spot)
+    part.prompts.delete([0])
+    assert part.session.busy
+    part.objects.shown.emit("object_1", 0)
+    assert viewer.dims.point[0] == pytest.approx(scan.data_to_world(spots[1])[0])
+    answered(part)
+
+
+def test_labels_of_a_series_have_a_session_for_each_time(viewer, part, ct_phantom, deep):
+    array = np.stack([ct_phantom.image.array] * 2)
+    volume = dataclasses.replace(ct_phantom.image, array=array, axes="tzyx")
+    data, kwargs, _ = layers.to_layer(volume, "series")
+    scan = viewer.add_image(data, **kwargs)
+    labels = viewer.add_labels(
+        np.zeros(data.shape, np.uint8),
+        name="all times",
+        **{name: kwargs[name] for name in ("scale", "translate") if name in kwargs},
+    )
+    dock = part
+    while not hasattr(dock, "organs"):
+        dock = dock.parentWidget()
+    settle()
+    dock.organs.setCurrentText("all times")
+    assert dock.organs.layer.name == "all times"
+    part.button.click()
+    liver, sessions = deep(LIVER), []
+    for time in range(2):
+        viewer.dims.set_current_step(0, time)
+        if time:
+            part.button.click()
+            part.button.click()
+        sessions.append(part.session)
+        place = beside(liver, 0, 0, 3 * time)
+        part.prompts.give("point", [np.array(scan.data_to_world((time, *place)))], True, set())
+        answered(part)
+    assert labels.visible
+    assert sessions[0] is not sessions[1]
+    assert part.sessions.saving(sessions[0]) is not None
+    assert [len(one.objects["object_1"].prompts) for one in sessions] == [1, 1]
+    before = np.array(labels.data)
+    part.press("undo")
+    assert not labels.data[1].any()
+    assert np.array_equal(labels.data[0], before[0])
+    assert len(sessions[0].objects["object_1"].prompts) == 1

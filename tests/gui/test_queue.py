@@ -143,6 +143,46 @@ def test_least_sure_first_rates_all_and_says_which_cannot_be(viewer, dock, folde
     assert len(sent_scans()) <= 2, "what was only rated is kept nowhere"
 
 
+def test_the_scan_of_another_folder_is_not_rated_under_a_name_that_is_the_same(
+    viewer, dock, folder
+):
+    other, done = folder / "other", folder / "done"
+    for made in (other, done):
+        made.mkdir()
+    shutil.copy(folder / "b.nii.gz", other / "a.nii.gz")
+    shutil.copy(folder / "c.nii.gz", done / "only.nii.gz")
+    (done / "queue.json").write_text('{"cases": {"only.nii.gz": {"state": "done"}}}')
+    widget = dock("Case queue")
+    widget.order.setCurrentText(LEAST_SURE)
+    widget.open_folder(folder)
+    wait_for(lambda: widget.status.text() == "All open cases are rated.")
+    first = figures(widget)
+    assert widget.case.name == "a.nii.gz"
+    widget.open_folder(other)
+    wait_for(lambda: widget.status.text() == "All open cases are rated.")
+    assert figures(widget) == {"a": first["b"]}
+    assert widget.case.path.parent == other
+    # where nothing is open, nothing of another folder can be marked
+    widget.open_folder(done)
+    settle(0.5)
+    assert widget.case is None
+    assert not widget.done_button.isEnabled()
+    assert not viewer.layers
+
+
+def test_a_case_that_is_opened_during_the_rating_costs_no_other_its_turn(viewer, dock, folder):
+    widget = dock("Case queue")
+    widget.order.setCurrentText(LEAST_SURE)
+    widget.open_folder(folder)
+    opened = set()
+    for name in "bcd":
+        wait_for(lambda: widget.case is not None and not widget._busy)
+        widget.open(widget.queue[f"{name}.nii.gz"])
+        opened.add(name)
+    wait_for(lambda: widget.status.text().endswith("rated."))
+    assert None not in figures(widget).values()
+
+
 def test_choosing_by_name_stops_the_rating(viewer, dock, folder):
     widget = dock("Case queue")
     widget.order.setCurrentText(LEAST_SURE)

@@ -87,6 +87,24 @@ def test_air_around_the_body_is_no_air_in_it(ct_phantom):
     assert abs(plausible.middle_of_body(plane) - (plane.shape[1] - 1) / 2) < 4
 
 
+def test_gas_in_the_body_is_no_air_around_it_where_the_scan_is_cut_at_fat():
+    """A window of -125 to 275 HU, a skin with gaps, noise."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:128, :128] - 63.5
+    away = np.hypot(rows, columns)
+    plane = np.where(away < 56, -100.0, -1000.0)
+    plane[(away > 54) & (away < 56) & (np.arange(128) % 8 > 1)] = 30
+    plane[(away < 40) & (away > 30)] = 60
+    plane[:, 58:70][away[:, 58:70] < 50] = -100
+    plane[away < 20] = -1000
+    plane[100:110, 50:80] = 250
+    plane = np.clip(plane + rng.normal(0, 15, plane.shape), -125, 275)
+    assert not plausible.outside_body(plane, (64, 64))
+    assert not plausible.outside_body(plane, (64, 20))
+    for corner in ((0, 0), (127, 64), (3, 120)):
+        assert plausible.outside_body(plane, corner)
+
+
 def test_click_keys_leave_naparis_own_alone(ct_phantom):
     """They hold while the scan is selected; what napari has for a selected layer goes first."""
     keys.install()

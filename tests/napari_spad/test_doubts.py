@@ -86,3 +86,27 @@ def test_another_object_has_its_own(made):
     session.size = 0.0
     doubts.next(session)
     assert session.asked == ["liver", "spleen", None]
+
+
+def test_pressing_twice_asks_once_and_late_answers_are_dropped(made):
+    doubts, session, shown, words = made
+    doubts.next(session)
+    doubts.next(session)
+    assert session.asked == ["liver"]
+    doubts.found(session, PLACES)
+    assert shown == [[0, 0, 0]]
+    # of an object that was left meanwhile
+    session.active = "spleen"
+    doubts.next(session)
+    doubts.forget()
+    doubts.found(session, PLACES)
+    assert shown == [[0, 0, 0]]
+    # of one that was changed meanwhile
+    doubts.next(session)
+    session.history.version += 1
+    doubts.found(session, PLACES)
+    assert shown == [[0, 0, 0]]
+    assert words[-1].startswith("The object has changed meanwhile")
+    doubts.next(session)
+    doubts.found(session, PLACES)
+    assert shown == [[0, 0, 0]] * 2

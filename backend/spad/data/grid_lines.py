@@ -24,6 +24,8 @@ def at_lines(
     """
     made, sides = array, array.shape[-3:]
     inside = [np.clip(place, 0, n - 1) for place, n in zip(places, sides, strict=True)]
+    if nearest:
+        inside = [np.floor(place + 0.5) for place in inside]
     for axis, place in enumerate(inside):
         # what lies outside of all lines is not looked at
         low = int(place.min())
@@ -43,7 +45,7 @@ def _along(array: torch.Tensor, axis: int, place: np.ndarray, nearest: bool) -> 
         return array.index_select(axis, torch.from_numpy(at.astype(np.int64)).to(array.device))
 
     if nearest or count == 1:
-        return rows(np.rint(place))
+        return rows(place)
     first = np.minimum(np.floor(place), count - 2)
     share = torch.from_numpy((place - first).astype(np.float32)).to(array.device)
     share = share.view([-1 if n == axis + 3 else 1 for n in range(3)])

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from spad.data.patches import Patch
 from spad.inference.click_canvas import decided
@@ -44,6 +45,8 @@ def at_edge_of(
     box = [2 * round(AVERAGED_MM / mm) + 1 for mm in patch.spacing]
     mean = ndimage.uniform_filter(doubt.numpy(), box, mode="nearest")
     mask = inside.numpy()
+    if mask.all() or not mask.any():
+        return np.zeros((0, 3), int), np.zeros(0)
     away = ndimage.distance_transform_edt(mask, patch.spacing)
     away += ndimage.distance_transform_edt(~mask, patch.spacing)
     # the voxels on both sides of the edge lie up to one voxel's width from it
@@ -72,8 +75,9 @@ def worst(
         count: how many at most.
     """
     mm, left = voxels * spacing, doubts.copy()
-    for place in clicked * spacing:
-        left[_square(mm, place) < CLICKED_MM**2] = 0
+    if len(clicked) and len(mm):
+        away, _ = cKDTree(clicked * spacing).query(mm, distance_upper_bound=CLICKED_MM)
+        left[away < CLICKED_MM] = 0
     found: list[np.ndarray] = []
     while len(found) < count and left.max(initial=0) > LEAST:
         best = int(left.argmax())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,16 @@ from spad.volumes.volume import Volume
 
 SUFFIX = ".session.json"
 _LABELS = ".labels.npz"
+_DAMAGED = (
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    BadZipFile,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,9 +107,11 @@ def read(path: Path, scan: Volume | None = None) -> Kept:
             labels = found["labels"]
             told = json.loads(str(found["objects"]))
         objects = {name: Object.from_json(name, one) for name, one in told.items()}
+        if scan is not None and labels.shape != scan.spatial_shape:
+            raise ValueError(f"shape {labels.shape} where the scan has {scan.spatial_shape}")
     except FileNotFoundError:
         return Kept(path, record, {}, None)
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
+    except _DAMAGED as error:
         raise SpadError(
             f"{labels_path(path)} cannot be read ({error}); expected the labels of the session; "
             f"'spad replay {path.name} --out LABELS' makes them again."

@@ -13,6 +13,7 @@ import torch
 import spad
 from spad.checkpoints.card import Card
 from spad.checkpoints.file import save
+from spad.errors import SpadError
 from spad.models.clicker import Clicker
 from spad.prompts import kept
 from spad.volumes.intensity import CT, MR, Intensity
@@ -68,7 +69,18 @@ def test_a_session_has_its_labels_beside_it(command: Command, files: Path) -> No
     assert np.shape(found.record.scan["affine"]) == (4, 4)
     # replay makes them again where they are missing or damaged, and lets them be otherwise
     beside = kept.labels_path(session)
-    for spoil in (beside.unlink, lambda: beside.write_bytes(b"PK")):
+    content = beside.read_bytes()
+    # an archive that is whole and holds data that are not
+    start = content.index(b"labels.npy") + 60
+    bad = content[:start] + bytes(255 - byte for byte in content[start : start + 40])
+    bad += content[start + 40 :]
+    for spoil in (
+        beside.unlink,
+        lambda: beside.write_bytes(b"PK"),
+        lambda: beside.write_bytes(b""),
+        lambda: beside.write_bytes(bad),
+        lambda: np.savez(beside, labels=found.labels, objects=np.array("[]")),
+    ):
         spoil()
         end = command("replay", session, "--out", files / "again.nii.gz")
         assert end.code == 0, end.err
@@ -79,6 +91,10 @@ def test_a_session_has_its_labels_beside_it(command: Command, files: Path) -> No
         assert {n: o.prompts for n, o in again.objects.items()} == {
             n: o.prompts for n, o in found.objects.items()
         }
+    np.savez(beside, labels=found.labels[1:], objects=np.array("{}"))
+    with pytest.raises(SpadError, match="shape"):
+        kept.read(session, spad.read(str(found.record.scan["path"])))
+    beside.write_bytes(content)
     np.testing.assert_array_equal(spad.read(files / "again.nii.gz").array, labels.array)
     end = command("replay", session, "--out", files / "again.nii.gz")
     assert "made again" not in end.out
