@@ -246,8 +246,24 @@ def about(at: np.ndarray, positive: bool, before: np.ndarray, after: np.ndarray)
         return made
     box = tuple(slice(max(0, one.start - NEAR), one.stop + NEAR) for one in tight)
     part = _met(at - [one.start for one in box], changed[box])
-    made[box] = made[box] | part if positive else made[box] & ~part
+    made[box] = made[box] | part if positive else _without_crumbs(before[box], part)
     return made
+
+
+def _without_crumbs(before: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """Take a part away, and what that cuts off on all sides and is smaller than the part."""
+    after = before & ~part
+    pieces, count = ndimage.label(after)
+    old, _ = ndimage.label(before)
+    sizes, old_sizes = np.bincount(pieces.ravel()), np.bincount(old.ravel())
+    sides = [np.take(pieces, end, axis) for axis in range(3) for end in (0, -1)]
+    reaching = np.unique(np.concatenate([side.ravel() for side in sides]))
+    for number in np.setdiff1d(np.arange(1, count + 1), reaching):
+        crumb = pieces == number
+        was_apart = old_sizes[old[crumb][0]] == sizes[number]
+        if not was_apart and sizes[number] < part.sum():
+            after[crumb] = False
+    return after
 
 
 def _met(at: np.ndarray, changed: np.ndarray) -> np.ndarray:

@@ -223,6 +223,28 @@ def test_a_click_changes_what_it_is_about(positive: bool) -> None:
     assert np.array_equal(about(np.array([[15, 15, 45]]), not positive, before, after), before)
 
 
+def test_what_a_removal_cuts_off_goes_with_it_if_it_is_smaller() -> None:
+    before = np.zeros((20, 20, 40), bool)
+    before[5:15, 5:15, 5:35] = True
+    before[2, 2, 25] = True
+    after = before.copy()
+    after[5:15, 5:15, 20:30] = False
+    # the decoder leaves a crumb in the middle of what it takes away
+    after[10, 10, 25:27] = True
+    made = about(np.array([[8, 8, 22]]), False, before, after)
+    assert not made[5:15, 5:15, 21:29].any()
+    assert made[5:15, 5:15, 5:18].all()
+    assert made[5:15, 5:15, 32:35].all()
+    # one that was apart before is none
+    assert made[2, 2, 25]
+    # and one that is larger stays
+    after = before.copy()
+    after[9:12, 9:12, 9:30] = False
+    after[10, 10, 10:29] = True
+    few = about(np.array([[9, 9, 12]]), False, before, after)
+    assert few[7, 7, 5:35].all()
+
+
 def test_what_adds_takes_nothing_away_and_the_other_way_round(clicker: str) -> None:
     """With a second place of another brightness the decoder would draw nothing that was there."""
     scan, _ = scan_with(BOX)
