@@ -120,7 +120,7 @@ class Autosave(QObject):
         self._session.logged.disconnect(self._soon)
         state = self._flying
         try:
-            if self._changed:
+            if self._changed and by_person(self._session.log):
                 self._facts = self._facts or self._find_facts()
                 state = self._state() or state
             if state is not None:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from qtpy.QtWidgets import QWidget
 
     from spad.checkpoints.zoo import Entry
-    from spad.prompts.session import Object
     from spad.volumes.volume import Volume
 
 
@@ -206,7 +205,7 @@ class ClickSession(ClickSignals):
     def undo(self) -> None:
         """Take the prompts back that are not answered yet, else the last step."""
         if self.answers.take_back():
-            self.said.emit("The click was taken back.")
+            self.said.emit("What was not answered yet is taken back.")
         elif what := self.history.undo_text:
             self.history.undo()
             self.said.emit(f"Undone: {what}.")

@@ -91,10 +91,9 @@ class SessionOpening:
         self._part.go_on_button.hide()
 
     def _go_on(self) -> None:
-        path = self._offered
-        self.hide_offer()
-        if path is not None:
-            self.open(path)
+        # it stays on offer until it is there
+        if self._offered is not None:
+            self.open(self._offered)
 
     def _ask_to_save(self) -> None:
         saving = self._part.saving
