@@ -235,7 +235,7 @@ def test_a_worker_killed_while_idle_costs_no_job(client, scan):
     pid = client.pid
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: client.pid is None)
-    # it is waited for in a thread
+    # nobody has waited for it yet, perhaps
     wait_until(lambda: not psutil.pid_exists(pid))
     # and with the next job on its way before anybody could see that it died
     for _ in range(10):
