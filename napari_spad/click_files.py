@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal
 
+from napari_spad.click_objects import WERE_THERE
 from napari_spad.widgets import threads
 from spad.checkpoints import zoo
+from spad.data.channels import one_phase
 from spad.errors import SpadError
 from spad.prompts import kept
 from spad.prompts.kept import SUFFIX, Kept, write
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from napari_spad.click_session import ClickSession
     from spad.volumes.volume import Volume
 
-WERE_THERE = "the labels that were there"
-"""The source of objects that a session took from its layer when it began."""
 _SAVE_MS = 700
 _Facts = tuple[dict[str, Any], dict[str, Any]]
 """The scan and the models as a session file names them."""
@@ -37,14 +36,6 @@ _Facts = tuple[dict[str, Any], dict[str, Any]]
 def date_of(path: Path) -> str:
     """Say when a session was written last."""
     return datetime.fromtimestamp(path.stat().st_mtime).strftime("%d %B %Y, %H:%M")
-
-
-def one_time(volume: Volume, phase: int) -> Volume:
-    """Give one time of a series as a 3D scan; a 3D scan as it is."""
-    if volume.array.ndim == 3:
-        return volume
-    array, slope, intercept = volume.array[phase], volume.slope, volume.intercept
-    return volume.with_array(array, slope=slope, intercept=intercept)
 
 
 class Autosave(QObject):
@@ -81,7 +72,7 @@ class Autosave(QObject):
 
         def facts() -> _Facts:
             models = {"clicker": _file_of(entry), "segmenter": _segmenter_of(entry)}
-            return scan_entry(one_time(volume, phase), phase), models
+            return scan_entry(one_phase(volume, phase), phase), models
 
         self._find_facts = facts
         threads.run(facts, self._know, self.refused.emit)
@@ -286,7 +277,7 @@ def _check_models(record: Record) -> None:
         except SpadError:
             continue  # whoever needs it says that it is not here
         wanted = str((told or {}).get("sha256"))
-        if entry is not None and (found := _file_of(entry)["sha256"]) != wanted:
+        if entry is not None and (found := entry.sha256()) != wanted:
             raise SpadError(
                 f"The session was made with another file of the {role} '{entry.name}' (hash "
                 f"{wanted[:12]}) than the one that is here ({found[:12]}), which would answer "
@@ -296,10 +287,7 @@ def _check_models(record: Record) -> None:
 
 
 def _file_of(entry: zoo.Entry) -> dict[str, str]:
-    return {
-        "name": entry.name,
-        "sha256": hashlib.sha256(entry.path.read_bytes()).hexdigest(),
-    }
+    return {"name": entry.name, "sha256": entry.sha256()}
 
 
 def _segmenter_of(entry: zoo.Entry) -> dict[str, str] | None:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from spad.checkpoints.zoo import Entry
     from spad.volumes.volume import Volume
 
+WERE_THERE = "the labels that were there"
+"""The source of objects that a session takes from its layer when it begins."""
 MOST_PAINTED = 5000
 """Voxels of a stroke that the model is told of; more are thinned out evenly."""
 Things = dict[str, Object | None]
@@ -258,7 +260,7 @@ class ClickObjects:
             if name in self.by_name:
                 name = f"{name}_{label}"
             thing = replace(self.session.add(name, label), start=part)
-            told = {"step": "start", "source": "the labels that were there", "before": "empty"}
+            told = {"step": "start", "source": WERE_THERE, "before": "empty"}
             entry = {"object": name, "label": label, **told, "locked": [], "part": part.to_json()}
             self.session.log.append(entry)
             self.session.objects[name] = thing

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from napari_spad import click_files, layers, notify, places
 from napari_spad.widgets import threads
+from spad.data.channels import one_phase
 from spad.errors import SpadError
 from spad.volumes.volume import Volume
 
@@ -52,7 +53,7 @@ class SessionOpening:
         part.status.setText(f"Opening {path.name} ...")
 
         def read() -> click_files.Kept:
-            return click_files.read(path, click_files.one_time(scan, phase))
+            return click_files.read(path, one_phase(scan, phase))
 
         def come(kept: click_files.Kept) -> None:
             if turn != self._turns.now:

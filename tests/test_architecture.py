@@ -58,6 +58,7 @@ TORCH_FREE = (
     "spad.phantoms_2d",
     "spad.checkpoints.card",
     "spad.checkpoints.zoo",
+    "spad.data.channels",
     "spad.turns",
     "spad.training.runs",
     "spad.worker.messages",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import re
 import shutil
@@ -39,6 +40,10 @@ class Entry:
     path: Path
     origin: str
     card: Card
+
+    def sha256(self) -> str:
+        """Hash its file as it is now: 64 hex digits."""
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()
 
 
 def spad_home() -> Path:

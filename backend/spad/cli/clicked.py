@@ -124,15 +124,13 @@ def _measured(session: ClickSession, seconds: dict[str, float]) -> Volume:
 
 def record_of(session: ClickSession) -> Record:
     """Give the session file's content for a session of this process."""
-    import hashlib
-
     from spad.checkpoints import zoo
     from spad.data.channels import one_phase
     from spad.prompts.made_with import made_with
     from spad.prompts.session_file import Record, scan_entry
 
     def file_of(entry: zoo.Entry) -> dict[str, str]:
-        return {"name": entry.name, "sha256": hashlib.sha256(entry.path.read_bytes()).hexdigest()}
+        return {"name": entry.name, "sha256": entry.sha256()}
 
     segmenter = session.model.card.segmenter
     return Record(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -124,8 +123,7 @@ def _other_models(record: Record) -> list[str]:
     for role, model in record.models.items():
         if model is None:
             continue
-        found = hashlib.sha256(zoo.find(model["name"]).path.read_bytes()).hexdigest()
-        if found != model["sha256"]:
+        if zoo.find(model["name"]).sha256() != model["sha256"]:
             notes.append(f"The {role} '{model['name']}' is another file than then.")
     return notes
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -219,7 +218,7 @@ def encoding(
         return None
     entry = zoo.find(name)
     made_for = model.card.provenance.get("segmenter_sha256")
-    if made_for and made_for != hashlib.sha256(entry.path.read_bytes()).hexdigest():
+    if made_for and made_for != entry.sha256():
         raise SpadError(
             f"The clicker '{model.entry.name}' was made for another file than the '{entry.name}' "
             "that is here, whose features it would misread; use the pair that belongs together, or "

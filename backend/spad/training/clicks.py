@@ -7,7 +7,6 @@ gradients go through the last round alone.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -285,8 +284,3 @@ def known_scan(
         },
         boxes,
     )
-
-
-def segmenter_hash(name: str) -> str:
-    """Give the SHA-256 of a model's file, by which a clicker knows the features it was made for."""
-    return hashlib.sha256(zoo.find(name).path.read_bytes()).hexdigest()

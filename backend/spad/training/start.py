@@ -24,7 +24,7 @@ from spad.data.store import Store
 from spad.errors import SpadError
 from spad.progress import Progress, silent
 from spad.training import runs
-from spad.training.clicks import ClickTask, known_scans, segmenter_hash
+from spad.training.clicks import ClickTask, known_scans
 from spad.training.engine import fit
 from spad.training.inherit import lasting, modality_labels, with_heritage
 from spad.training.mim import MaskedImageTask
@@ -288,7 +288,7 @@ def _card(recipe: Recipe, scans: Cohort) -> Card:
     )
     if recipe.task == "clicks":
         told = {
-            "segmenter_sha256": segmenter_hash(str(recipe.segmenter)),
+            "segmenter_sha256": zoo.find(str(recipe.segmenter)).sha256(),
             "without": list(recipe.data.without),
         }
         card = dataclasses.replace(card, labels={}, provenance=card.provenance | told)
